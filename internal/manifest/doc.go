@@ -1,0 +1,34 @@
+// Package manifest keeps the raft snapshots of all groups of a node in one log.
+//
+// A raft snapshot here is a manifest: a few hundred bytes to a few megabytes
+// that name the segments of a partition, with lengths and checksums, and carry
+// the rest of its state. The data itself stays in the segments.
+//
+// # Format
+//
+// The directory holds one file, <generation in hex>.manifests; a second one
+// exists only while the log is rewritten. A file is a header and records:
+//
+//	header   magic "RMANIF01" | u32 length | u32 crc32c | identity as JSON
+//	record   u32 magic | u32 length of body | u32 crc32c of body | body
+//	body     u8 kind | u64 group | kind 1 only: u32 length of meta | meta (JSON) | payload
+//
+// Integers are little endian. Kind 1 is a snapshot and replaces the group's
+// older one, kind 2 forgets the group.
+//
+// # Recovery
+//
+// A record is written and fsynced before the next one is begun. So at most the
+// last record can be torn: a record that does not check is cut off when nothing
+// valid follows it, and is damage (DamageError) when something does.
+//
+// A flipped bit in the very last record looks like a torn one. The snapshot
+// before it is used then, and the group's owner finds out whether the log still
+// reaches back that far (see replication.Host).
+//
+// # Rewriting
+//
+// When more than half of a file is superseded it is written anew: live records
+// to a temporary file, fsync, rename to the next generation, fsync of the
+// directory, removal of the old one. Open takes the newest generation.
+package manifest
