@@ -1,0 +1,163 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/raftsman/raftsman/internal/cluster"
+	"github.com/raftsman/raftsman/pkg/election"
+)
+
+const (
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 2 * time.Second
+	// forgetInterval is how often old tombstones are looked for while nothing
+	// else happens.
+	forgetInterval = time.Hour
+	viewTimeout    = 10 * time.Second
+)
+
+// Run is one term of the winner. It returns nil when ctx or the leadership
+// ends, and ErrFenced when etcd refused it because another node has won.
+func Run(ctx context.Context, l *election.Leadership, store *cluster.Store, logger *slog.Logger) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(l.Context(), func() { cancel(l.Err()) })
+	defer stop()
+	t := &term{
+		token: l.Token, store: store, logger: logger, valid: l.Valid,
+		fenced: store.Fenced(l.Token), blocked: map[string]bool{},
+	}
+	logger.Info("this node is the winner", "key", l.Token.Key, "revision", l.Token.CreateRevision)
+	err := t.run(ctx)
+	logger.Info("this node is no longer the winner", "cause", context.Cause(ctx), "err", err)
+	return err
+}
+
+type term struct {
+	token   election.Token
+	store   *cluster.Store
+	logger  *slog.Logger
+	valid   func() bool
+	fenced  *cluster.Fenced
+	blocked map[string]bool // what is blocked and has been logged
+}
+
+func (t *term) run(ctx context.Context) error {
+	wake, cancel := t.store.Subscribe()
+	defer cancel()
+	pause := minBackoff
+	for ctx.Err() == nil && t.valid() {
+		wait := forgetInterval
+		if view := t.store.View(); t.ready(view) {
+			switch rev, err := t.round(ctx, view); {
+			case ctx.Err() != nil:
+				return nil
+			case errors.Is(err, cluster.ErrFenced):
+				return err
+			case err != nil:
+				t.logger.Warn("the winner's round failed, trying again", "err", err)
+				sleep(ctx, pause/2+rand.N(pause/2+1))
+				pause = min(2*pause, maxBackoff)
+				continue
+			case rev > 0:
+				pause = minBackoff
+				t.await(ctx, rev)
+				continue
+			}
+			pause = minBackoff
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-wake:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+// ready says whether a view may be acted on: it is etcd's, nothing is frozen,
+// and it shows this leadership, and with it all that was written before.
+func (t *term) ready(view *cluster.View) bool {
+	return view.Source == cluster.SourceEtcd && view.Frozen == "" &&
+		view.Winner != nil && view.Winner.Key == t.token.Key && view.Winner.CreateRevision == t.token.CreateRevision
+}
+
+// round plans and writes once. rev is 0 when there was nothing to write.
+func (t *term) round(ctx context.Context, view *cluster.View) (rev int64, err error) {
+	var changes []Change
+	blocked := map[string]bool{}
+	for _, c := range append(Plan(view), Forget(view, time.Now())...) {
+		if c.Kind != cluster.Blocked {
+			changes = append(changes, c)
+			continue
+		}
+		line := c.String()
+		blocked[line] = true
+		if !t.blocked[line] {
+			t.logger.Warn("blocked", facts(c)...)
+		}
+	}
+	t.blocked = blocked
+	if len(changes) == 0 {
+		return 0, nil
+	}
+	for _, c := range changes {
+		t.logger.Info("decided: "+c.Kind.String(), facts(c)...)
+	}
+	rev, err = t.fenced.Apply(ctx, changes)
+	var fenced *cluster.FencedError
+	if errors.As(err, &fenced) {
+		winner := int64(0)
+		if fenced.Winner != nil {
+			winner = fenced.Winner.CreateRevision
+		}
+		t.logger.Warn("refused: another node has won", "changes", len(changes), "first", changes[0].String(),
+			"token_revision", fenced.Token.CreateRevision, "winner_revision", winner)
+	}
+	if err != nil {
+		return rev, fmt.Errorf("apply %d changes: %w", len(changes), err)
+	}
+	return rev, nil
+}
+
+// facts are a change's keys for the log.
+func facts(c Change) []any {
+	switch {
+	case c.Kind == cluster.Forget:
+		return []any{"topic_id", c.TopicID, "reason", c.Reason}
+	case c.TP.Partition < 0:
+		return []any{"topic", c.TP.Topic, "reason", c.Reason}
+	}
+	kv := []any{"topic", c.TP.Topic, "partition", c.TP.Partition}
+	if c.Kind == cluster.Place || c.Kind == cluster.Replace {
+		kv = append(kv, "replicas", cluster.FormatReplicas(c.Assignment.Replicas), "generation", c.Assignment.Generation)
+	}
+	if c.Reason != "" {
+		kv = append(kv, "reason", c.Reason)
+	}
+	return kv
+}
+
+// await waits until the view contains a revision, or for long enough: a plan
+// on an old view is refused, not wrong.
+func (t *term) await(ctx context.Context, rev int64) {
+	ctx, cancel := context.WithTimeout(ctx, viewTimeout)
+	defer cancel()
+	t.store.WaitFor(ctx, func(v *cluster.View) bool { return v.Revision >= rev || v.Frozen != "" })
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,145 @@
+package kafka
+
+import "context"
+
+// Backend is the node behind the door. All methods may be called at once from
+// many goroutines; those without a context answer from memory and never
+// block. What they return is shared and must not be changed by the caller.
+//
+// Errors are *kerr.Error, made by [Errorf], or wrap one of these; anything
+// else reaches the client as UNKNOWN_SERVER_ERROR and is logged. An operation
+// that can't be done now (etcd is away) must fail with a retriable code.
+type Backend interface {
+	ClusterID() string
+	NodeID() int32
+	// ControllerID is the broker that clients send administration to. Any
+	// node takes it; -1 makes the server name one.
+	ControllerID() int32
+	// Brokers are the live nodes with their address on the named listener.
+	Brokers(listener string) []Broker
+
+	Topic(name string) (TopicInfo, bool)
+	TopicByID(id [16]byte) (TopicInfo, bool)
+	// Topics lists all topics, ordered by name.
+	Topics() []TopicInfo
+	// TopicsChanged returns a channel that is closed at the next change of
+	// topics, leaders or live brokers. Take it before looking.
+	TopicsChanged() <-chan struct{}
+
+	// Partition returns the local replica, or UNKNOWN_TOPIC_OR_PARTITION,
+	// NOT_LEADER_OR_FOLLOWER or KAFKA_STORAGE_ERROR. The handle may outlive
+	// the replica's leadership or the replica itself; its methods then fail.
+	Partition(topic string, index int32) (Partition, error)
+
+	// CreateTopic returns the topic as created, or as it would be with
+	// ValidateOnly. It need not wait for leaders.
+	CreateTopic(ctx context.Context, spec CreateTopicSpec) (TopicInfo, error)
+	DeleteTopic(ctx context.Context, name string) error
+	// CreatePartitions raises a topic's partitions to count.
+	CreatePartitions(ctx context.Context, name string, count int32, validateOnly bool) error
+	// InitProducerID returns a producer id that was never given out before.
+	InitProducerID(ctx context.Context) (int64, error)
+}
+
+// Broker is a live node as clients of one listener see it.
+type Broker struct {
+	ID   int32
+	Host string
+	Port int32
+	Rack string // "" for none
+}
+
+// TopicInfo is a topic as the cluster knows it.
+type TopicInfo struct {
+	Name       string
+	ID         [16]byte
+	Internal   bool
+	Partitions []PartitionInfo // ordered by Index, which starts at 0 and has no gaps
+	// MaxMessageBytes bounds one batch (max.message.bytes); 0 means
+	// Limits.MaxMessageBytes.
+	MaxMessageBytes int
+	Config          map[string]string // what was set for this topic
+}
+
+// PartitionInfo says who serves a partition.
+type PartitionInfo struct {
+	Index    int32
+	Leader   int32 // -1 for none
+	Epoch    int32 // the leader's
+	Replicas []int32
+	ISR      []int32
+	Offline  []int32
+}
+
+// CreateTopicSpec is a topic to create. Defaults are filled in.
+type CreateTopicSpec struct {
+	Name              string
+	Partitions        int32
+	ReplicationFactor int16
+	// Assignments, when not nil, lists the replicas of each partition,
+	// preferred leader first. A backend that can't honour it fails with
+	// INVALID_REQUEST.
+	Assignments  [][]int32
+	Config       map[string]string // to be validated by the backend: INVALID_CONFIG
+	ValidateOnly bool
+}
+
+// Partition is the local replica of a partition.
+type Partition interface {
+	// Append never blocks. It checks the batch (CORRUPT_MESSAGE,
+	// INVALID_RECORD, ...) and calls done exactly once, on any goroutine, when
+	// it is committed or refused. The batch belongs to the partition for good:
+	// it aliases the request's buffer, which nobody else writes to.
+	Append(batch []byte, done func(AppendResult))
+
+	// Read returns whole batches from the one that holds offset on, none at or
+	// above the high watermark, in at most maxBytes bytes, but with minOne at
+	// least one batch if there is any. At the high watermark the data is nil
+	// or empty. Errors: OFFSET_OUT_OF_RANGE, NOT_LEADER_OR_FOLLOWER,
+	// KAFKA_STORAGE_ERROR; Offsets is valid with OFFSET_OUT_OF_RANGE too.
+	Read(offset int64, maxBytes int, minOne bool) (Data, Offsets, error)
+
+	// Offsets is what clients may see; leading is false on a follower, and on
+	// a leader whose high watermark may still be behind what clients have seen.
+	Offsets() (o Offsets, leading bool)
+
+	// Wait returns a channel that is closed when the high watermark is above
+	// offset, at once if it is already, or when leadership changes or the
+	// replica closes. cancel must be called when the wait is over, once.
+	Wait(offset int64) (passed <-chan struct{}, cancel func())
+
+	// OffsetForTimestamp finds the first record whose timestamp is ts or
+	// later, and the leader epoch of its batch (-1 if unknown).
+	OffsetForTimestamp(ts int64) (offset, timestamp int64, epoch int32, ok bool, err error)
+
+	// MaxTimestamp finds the record with the highest timestamp.
+	MaxTimestamp() (offset, timestamp int64, ok bool, err error)
+
+	// EpochEnd returns the highest epoch that is not above epoch, and the
+	// offset where it ends; -1 and -1 when there is none.
+	EpochEnd(epoch int32) (e int32, end int64, err error)
+}
+
+// AppendResult is the outcome of Append.
+type AppendResult struct {
+	BaseOffset int64 // of the batch; of the first copy for a duplicate
+	LogStart   int64
+	AppendTime int64 // ms; -1 unless the topic uses LogAppendTime
+	Err        error
+}
+
+// Offsets of a partition.
+type Offsets struct {
+	Start         int64 // log start
+	HighWatermark int64
+	LastStable    int64
+	Epoch         int32 // the leader's
+}
+
+// Data is a run of record batches that is valid until Release, which is
+// called once.
+type Data interface {
+	Bytes() [][]byte
+	Len() int
+	Release()
+}

@@ -1,0 +1,233 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/raftsman/raftsman/internal/seglog"
+)
+
+// outcome is what became of the batches of one entry.
+type outcome struct {
+	batches  []batchOutcome
+	logStart int64
+	err      error // of the entry as a whole
+}
+
+type batchOutcome struct {
+	base int64
+	err  error
+}
+
+// ApplyBatch implements replication.StateMachine.
+func (p *Partition) ApplyBatch(entries []*raft.Log) []any {
+	p.applyMu.Lock()
+	defer p.applyMu.Unlock()
+	responses := make([]any, len(entries))
+	for i, l := range entries {
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		responses[i] = p.apply(l)
+	}
+	p.publish()
+	return responses
+}
+
+// apply applies one entry. After an error the replica is broken: going on would
+// leave a hole.
+func (p *Partition) apply(l *raft.Log) *outcome {
+	if p.broken != nil {
+		return &outcome{err: p.broken}
+	}
+	out, err := p.applyCommand(l)
+	if err != nil {
+		p.fail(fmt.Errorf("apply entry %d of term %d: %w", l.Index, l.Term, err))
+		return &outcome{err: p.broken}
+	}
+	return out
+}
+
+func (p *Partition) applyCommand(l *raft.Log) (*outcome, error) {
+	c, err := decodeCommand(l.Extensions)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.ensureLog(); err != nil {
+		return nil, err
+	}
+	switch c.kind {
+	case kindBatches:
+		return p.applyBatches(l, c)
+	case kindEpochStart:
+		p.state.epoch = int32(l.Term)
+		p.state.epochs = p.state.epochs.begin(int32(l.Term), p.log.State().Next)
+		p.setSegmentBytes(c.arg[0])
+	case kindLogStart:
+		start := min(c.arg[0], p.log.State().Next)
+		p.log.SetStart(start)
+		p.state.epochs = p.state.epochs.trim(start)
+	case kindReached:
+		if c.arg[0] > p.state.reached[0] || c.arg[0] == p.state.reached[0] && c.arg[1] > p.state.reached[1] {
+			p.state.reached = c.arg
+		}
+	case kindExpire:
+		p.state.producers.expire(c.arg[0])
+	case kindSegmentBytes:
+		p.setSegmentBytes(c.arg[0])
+	case kindRoll:
+		if err := p.log.Roll(); err != nil {
+			return nil, err
+		}
+	}
+	return &outcome{}, nil
+}
+
+func (p *Partition) setSegmentBytes(n int64) {
+	if n > 0 {
+		p.state.segmentBytes = n
+		p.log.SetSegmentBytes(n)
+	}
+}
+
+func (p *Partition) applyBatches(l *raft.Log, c command) (*outcome, error) {
+	out := &outcome{batches: make([]batchOutcome, 0, 1)}
+	for rest := l.Data; len(rest) > 0; {
+		var b seglog.Batch
+		var err error
+		if b, rest, err = seglog.NextBatch(rest); err != nil {
+			return nil, err
+		}
+		base, err := p.applyOne(b, int32(l.Term), c.time)
+		if err != nil && !isVerdict(err) {
+			return nil, err
+		}
+		out.batches = append(out.batches, batchOutcome{base, err})
+	}
+	out.logStart = p.log.Start()
+	return out, nil
+}
+
+// isVerdict tells an answer to a producer from a failure of the replica.
+func isVerdict(err error) bool {
+	return errors.Is(err, ErrOutOfOrderSequence) || errors.Is(err, ErrDuplicateSequence) || errors.Is(err, ErrProducerEpoch)
+}
+
+func (p *Partition) applyOne(b seglog.Batch, epoch int32, time int64) (base int64, err error) {
+	id := b.ProducerID()
+	first, last := b.BaseSequence(), int32(0)
+	if id >= 0 {
+		last = lastSequence(first, b.LastOffsetDelta())
+		base, duplicate, err := p.state.producers.check(id, b.ProducerEpoch(), first, last)
+		if err != nil {
+			return -1, err
+		}
+		if duplicate {
+			return base, nil
+		}
+	}
+	base = p.next
+	if err := p.log.Append(b, base, epoch); err != nil {
+		return -1, err
+	}
+	p.next = base + int64(b.LastOffsetDelta()) + 1
+	if id >= 0 {
+		p.state.producers.store(id, b.ProducerEpoch(), sequenced{first, last, base}, time)
+	}
+	return base, nil
+}
+
+// ensureLog opens the segments empty, when raft had no manifest to restore.
+func (p *Partition) ensureLog() error {
+	if p.log != nil {
+		return nil
+	}
+	return p.openLog(seglog.State{})
+}
+
+func (p *Partition) openLog(st seglog.State) error {
+	opts := p.cfg.Segments
+	opts.Dir = p.logDir()
+	opts.SegmentBytes = p.state.segmentBytes
+	log, err := seglog.Open(opts, st)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.log, p.next = log, st.Next
+	p.mu.Unlock()
+	return nil
+}
+
+// fail makes the replica broken, once.
+func (p *Partition) fail(err error) {
+	if p.broken != nil {
+		return
+	}
+	p.broken = fmt.Errorf("%w: %w", ErrStorage, err)
+	p.logger.Error("the replica can't apply committed entries and stops here; its log is intact: mend the cause and restart the node", "err", err)
+}
+
+// Snapshot implements replication.StateMachine.
+func (p *Partition) Snapshot() (raft.FSMSnapshot, error) {
+	p.applyMu.Lock()
+	defer p.applyMu.Unlock()
+	if p.broken != nil {
+		return nil, p.broken
+	}
+	if err := p.ensureLog(); err != nil {
+		return nil, err
+	}
+	return &snapshot{log: p.log, manifest: Manifest{
+		Version:      manifestVersion,
+		Log:          p.log.State(),
+		Epoch:        p.state.epoch,
+		Epochs:       p.state.epochs,
+		Producers:    p.state.producers.state(),
+		ExpiredID:    p.state.producers.expired,
+		Reached:      p.state.reached,
+		SegmentBytes: p.state.segmentBytes,
+	}}, nil
+}
+
+// Restore implements replication.StateMachine: at start it cuts the segments to
+// the manifest; on a running follower it adopts the staged ones.
+func (p *Partition) Restore(r io.ReadCloser) error {
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxManifest))
+	if err != nil {
+		return fmt.Errorf("read manifest: %w", err)
+	}
+	m, err := DecodeManifest(b)
+	if err != nil {
+		return err
+	}
+	p.applyMu.Lock()
+	defer p.applyMu.Unlock()
+	if err := p.restore(m); err != nil {
+		p.fail(fmt.Errorf("restore manifest at offset %d: %w", m.Log.Next, err))
+		return p.broken
+	}
+	p.publish()
+	return nil
+}
+
+func (p *Partition) restore(m Manifest) error {
+	if p.log != nil {
+		if err := p.log.Close(); err != nil {
+			return err
+		}
+	}
+	err := seglog.Adopt(p.cfg.Segments.FS, p.logDir(), p.stagedDir(), m.Log)
+	if err != nil && !errors.Is(err, seglog.ErrNotStaged) {
+		return err
+	}
+	p.state = state{
+		epoch: m.Epoch, epochs: m.Epochs, reached: m.Reached, segmentBytes: m.SegmentBytes,
+		producers: restoreProducers(m.Producers, m.ExpiredID),
+	}
+	return p.openLog(m.Log)
+}

@@ -1,0 +1,42 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/raftsman/raftsman/internal/seglog"
+)
+
+// check accepts exactly one well-formed batch as a client may produce it.
+func check(b []byte, maxBytes int32) (seglog.Batch, error) {
+	batch, rest, err := seglog.NextBatch(b)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) > 0 {
+		return nil, fmt.Errorf("%w: %d bytes follow the batch, want exactly one batch", ErrInvalidRecord, len(rest))
+	}
+	if maxBytes > 0 && len(batch) > int(maxBytes) {
+		return nil, fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(batch), maxBytes)
+	}
+	if err := batch.Validate(); err != nil {
+		return nil, err
+	}
+	const (
+		transactional = 1 << 4
+		control       = 1 << 5
+	)
+	if batch.Attributes()&control != 0 {
+		return nil, fmt.Errorf("%w: clients can't write control batches", ErrInvalidRecord)
+	}
+	if batch.Attributes()&transactional != 0 {
+		return nil, fmt.Errorf("%w: transactions are not supported", ErrInvalidRecord)
+	}
+	if batch.ProducerID() >= 0 && (batch.BaseSequence() < 0 || batch.ProducerEpoch() < 0) {
+		return nil, fmt.Errorf("%w: producer %d without a sequence", ErrInvalidRecord, batch.ProducerID())
+	}
+	return batch, nil
+}
+
+// IsCorrupt tells a batch whose bytes were damaged on the way.
+func IsCorrupt(err error) bool { return errors.Is(err, seglog.ErrCorrupt) }

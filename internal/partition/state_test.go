@@ -1,0 +1,86 @@
+package partition
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/raftsman/raftsman/internal/seglog"
+)
+
+func TestCommandRoundTrip(t *testing.T) {
+	for k := kindBatches; k <= kindRoll; k++ {
+		want := command{kind: k, time: 1700000000000}
+		for i := range args(k) {
+			want.arg[i] = int64(i) - 5
+		}
+		got, err := decodeCommand(want.encode())
+		if err != nil || got != want {
+			t.Errorf("kind %d: got %+v, %v", k, got, err)
+		}
+	}
+}
+
+func FuzzDecodeCommand(f *testing.F) {
+	f.Add(command{kind: kindReached, arg: [2]int64{1, 2}}.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := decodeCommand(b); err == nil && !reflect.DeepEqual(c.encode(), b) {
+			t.Fatalf("%x decodes to what encodes to %x", b, c.encode())
+		}
+	})
+}
+
+func FuzzDecodeManifest(f *testing.F) {
+	f.Add([]byte(`{"version":1,"log":{"start":0,"next":5},"segment_bytes":100}`))
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = DecodeManifest(b) })
+}
+
+func TestEpochs(t *testing.T) {
+	var e epochs
+	e = e.begin(1, 0).begin(3, 10).begin(4, 10).begin(7, 25) // 3 wrote nothing
+	for _, c := range []struct {
+		ask, epoch int32
+		end        int64
+	}{
+		{0, 0, 0}, {1, 1, 10}, {2, 1, 10}, {3, 1, 10}, {4, 4, 25}, {6, 4, 25}, {7, 7, 40}, {8, -1, -1},
+	} {
+		epoch, end := e.end(c.ask, 7, 40)
+		if epoch != c.epoch || end != c.end {
+			t.Errorf("end of %d: got %d, %d, want %d, %d", c.ask, epoch, end, c.epoch, c.end)
+		}
+	}
+	for offset, want := range map[int64]int32{0: 1, 9: 1, 10: 4, 24: 4, 25: 7, 99: 7} {
+		if got := e.at(offset); got != want {
+			t.Errorf("epoch at %d: got %d, want %d", offset, got, want)
+		}
+	}
+	if got := e.trim(12); len(got) != 2 || got[0].Epoch != 4 {
+		t.Errorf("after trimming below 12: %v", got)
+	}
+}
+
+func TestRetain(t *testing.T) {
+	now := time.UnixMilli(1_000_000)
+	seg := func(base, bytes, ts int64) seglog.SegmentInfo {
+		return seglog.SegmentInfo{Base: base, Bytes: bytes, MaxTimestamp: ts}
+	}
+	three := []seglog.SegmentInfo{seg(0, 100, 100_000), seg(10, 100, 500_000), seg(20, 50, 900_000)}
+	for name, c := range map[string]struct {
+		s     Settings
+		start int64
+		roll  bool
+	}{
+		"no limits":               {Settings{RetentionTime: -1, RetentionBytes: -1}, 0, false},
+		"one is too old":          {Settings{RetentionTime: 600 * time.Second, RetentionBytes: -1}, 10, false},
+		"all but the active":      {Settings{RetentionTime: 200 * time.Second, RetentionBytes: -1}, 20, false},
+		"all, the active as well": {Settings{RetentionTime: 50 * time.Second, RetentionBytes: -1}, 20, true},
+		"too many bytes":          {Settings{RetentionTime: -1, RetentionBytes: 150}, 10, false},
+		"just enough bytes":       {Settings{RetentionTime: -1, RetentionBytes: 151}, 0, false},
+		"the active stays":        {Settings{RetentionTime: -1, RetentionBytes: 0}, 20, false},
+	} {
+		start, roll := retain(seglog.State{Next: 25, Segments: three}, c.s, now)
+		if start != c.start || roll != c.roll {
+			t.Errorf("%s: got start %d, roll %v, want %d, %v", name, start, roll, c.start, c.roll)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/raftsman/raftsman/internal/vfs"
+)
+
+// Options of a Log.
+type Options struct {
+	FS     vfs.FS
+	Dir    string // made if missing; other files in it are left alone
+	Logger *slog.Logger
+	// Writer is shared by all logs of a node; required.
+	Writer *Writer
+	// SegmentBytes is the length that a segment does not exceed unless one
+	// batch does; default 256 MiB, at most 2 GiB. Replicas must agree on it.
+	SegmentBytes int64
+	// IndexInterval is the number of bytes between index entries; default 4096.
+	IndexInterval int
+	// OnFatal is called once when a write or fsync failed, on any goroutine and
+	// with no lock held. The log accepts nothing more.
+	OnFatal func(error)
+}
+
+// maxSegmentBytes keeps file positions within an index entry.
+const maxSegmentBytes = 2 << 30
+
+func (o *Options) setDefaults() error {
+	if o.FS == nil || o.Dir == "" || o.Writer == nil {
+		return errors.New("options need FS, Dir and Writer")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = 256 << 20
+	}
+	if o.IndexInterval == 0 {
+		o.IndexInterval = 4096
+	}
+	if o.SegmentBytes < 0 || o.SegmentBytes > maxSegmentBytes || o.IndexInterval < 0 || o.IndexInterval > 1<<20 {
+		return fmt.Errorf("segment bytes %d or index interval %d out of range", o.SegmentBytes, o.IndexInterval)
+	}
+	if o.OnFatal == nil {
+		o.OnFatal = func(error) {}
+	}
+	return nil
+}
+
+// Log is the segments of one partition replica. One goroutine at a time may
+// call Append and SetStart; everything else is safe for concurrent use.
+type Log struct {
+	fs           vfs.FS
+	dir          string
+	logger       *slog.Logger
+	w            *Writer
+	segmentBytes int64
+	interval     int64
+	onFatal      func(error)
+
+	lastTick atomic.Int64         // Writer.tick of the last Append
+	dead     atomic.Pointer[error] // why it accepts nothing more: closed or failed
+
+	syncMu sync.Mutex // one SyncTo, removal or Close at a time
+	wmu    sync.Mutex // one writer of the files at a time
+	job    writeJob   // scratch; guarded by wmu
+
+	indexMu sync.Mutex // one index is loaded at a time
+
+	mu        sync.Mutex
+	start     int64
+	next      int64
+	segs      []*segment // not obsolete, oldest first; the last is the active one
+	stale     []*segment // obsolete, oldest first, file not removed yet
+	unwritten []*segment // not wholly in their file, oldest first
+	cur       *chunk     // of the active segment; where the next batch goes, may be full
+	streaming bool       // the last chunk was filled: take large ones
+	appending bool       // an Append is under way: cur is its own
+
+	queued, wantAll bool // guarded by Writer.mu
+}
+
+// alive returns why the log accepts nothing more.
+func (l *Log) alive() error {
+	if err := l.dead.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// fail makes err the log's end and reports it, once. It returns what the end
+// is: err, or what came before it.
+func (l *Log) fail(err error) error {
+	err = fmt.Errorf("segments in %s: %w", l.dir, err)
+	if !l.dead.CompareAndSwap(nil, &err) {
+		return l.alive()
+	}
+	// The memory of what can't be written any more is nobody's budget.
+	l.mu.Lock()
+	var chunks []*chunk
+	for _, s := range l.unwritten {
+		for _, c := range s.chunks {
+			if c.end > s.written {
+				chunks = append(chunks, c)
+			}
+		}
+	}
+	l.mu.Unlock()
+	l.w.tails.discard(chunks)
+	l.onFatal(err)
+	return err
+}
+
+// State describes the log as of now, including bytes that are not on disk.
+func (l *Log) State() State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return State{Start: l.start, Next: l.next, Segments: l.infosLocked()}
+}
+
+func (l *Log) infosLocked() []SegmentInfo {
+	infos := make([]SegmentInfo, 0, len(l.segs))
+	for _, s := range l.segs {
+		if s.bytes > 0 {
+			infos = append(infos, s.infoLocked())
+		}
+	}
+	return infos
+}
+
+// OldestSegments lists what is stored above the log start, oldest first; the
+// last is the active segment. It is what retention decides from.
+func (l *Log) OldestSegments() []SegmentInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.infosLocked()
+}
+
+// Offsets returns the log start and the next offset.
+func (l *Log) Offsets() (start, next int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.start, l.next
+}
+
+// Size returns the bytes of all segments above the log start.
+func (l *Log) Size() (bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.segs {
+		bytes += s.bytes
+	}
+	return bytes
+}
+
+// Close gives everything back. It writes nothing: what SyncTo did not make
+// durable comes back by replay. Data that is still held stays readable. The
+// owner ends its Append first.
+func (l *Log) Close() error {
+	closed := ErrClosed
+	if l.dead.CompareAndSwap(nil, &closed) {
+		l.w.tails.wake()
+	}
+	l.syncMu.Lock()
+	defer l.syncMu.Unlock()
+	l.wmu.Lock()
+	defer l.wmu.Unlock()
+	l.mu.Lock()
+	l.dead.Store(&closed)
+	all := append(append([]*segment(nil), l.stale...), l.segs...)
+	l.segs, l.stale, l.unwritten, l.cur = nil, nil, nil, nil
+	var chunks []*chunk
+	for _, s := range all {
+		chunks = append(chunks, s.chunks...)
+		s.chunks = nil
+	}
+	l.mu.Unlock()
+	l.w.tails.discard(chunks)
+	var err error
+	for _, s := range all {
+		err = errors.Join(err, s.closeFiles())
+		l.forget(s)
+	}
+	return err
+}
+
+// forget drops what the node's caches hold of a segment.
+func (l *Log) forget(s *segment) {
+	l.w.blocks.forget(s)
+	l.w.handles.remove(s)
+	l.w.indexes.remove(s)
+}

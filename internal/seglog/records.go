@@ -1,0 +1,135 @@
+package seglog
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// minRecordLen is the shortest record: its length, attributes, two deltas,
+// null key, null value, no headers.
+const minRecordLen = 7
+
+// Records decodes the records of a batch in order until fn returns false. Key
+// and value are valid during the call only; nil is a null. The records of a
+// batch with LogAppendTime all have the batch's MaxTimestamp. It needs no
+// Validate first; memory is bounded by MaxRecordsBytes.
+func Records(b Batch, fn func(offset, timestamp int64, key, value []byte) bool) error {
+	if err := b.checkFrame(); err != nil {
+		return err
+	}
+	if b.Codec() == codecNone {
+		return b.records(b[BatchHeaderLen:], fn)
+	}
+	buf, err := decompress(b.Codec(), b[BatchHeaderLen:])
+	if err != nil {
+		return err
+	}
+	defer putBuffer(buf)
+	return b.records(*buf, fn)
+}
+
+// RepairMaxTimestamp corrects the header of a batch whose producer left
+// MaxTimestamp unset: it decodes the records and stores the greatest timestamp.
+// It reports whether it changed the batch (and so its CRC). Batches that carry
+// a MaxTimestamp, or records without time, are not looked at.
+func RepairMaxTimestamp(b Batch) (changed bool, err error) {
+	if err := b.checkFrame(); err != nil {
+		return false, err
+	}
+	if b.LogAppendTime() || b.MaxTimestamp() >= b.BaseTimestamp() {
+		return false, nil
+	}
+	top := int64(-1)
+	err = Records(b, func(_, ts int64, _, _ []byte) bool {
+		top = max(top, ts)
+		return true
+	})
+	if err != nil || top == b.MaxTimestamp() {
+		return false, err
+	}
+	b.SetMaxTimestamp(top, false)
+	return true, nil
+}
+
+func (b Batch) records(p []byte, fn func(offset, timestamp int64, key, value []byte) bool) error {
+	base, baseTime := b.BaseOffset(), b.BaseTimestamp()
+	lastDelta := int64(b.LastOffsetDelta())
+	appendTime, top := b.LogAppendTime(), b.MaxTimestamp()
+	count := b.NumRecords()
+	if count < 0 || int64(count)*minRecordLen > int64(len(p)) {
+		return fmt.Errorf("%w: %d records in %d bytes", ErrCorrupt, count, len(p))
+	}
+	prev := int64(-1)
+	for i := int32(0); i < count; i++ {
+		rec, rest, ok := field(p)
+		if !ok || rec == nil || len(rec) == 0 {
+			return fmt.Errorf("%w: record %d of %d is cut short", ErrCorrupt, i, count)
+		}
+		p = rest
+		rec = rec[1:] // attributes: unused in magic 2
+		timeDelta, n := binary.Varint(rec)
+		if n <= 0 {
+			return fmt.Errorf("%w: record %d: timestamp delta", ErrCorrupt, i)
+		}
+		rec = rec[n:]
+		offsetDelta, n := binary.Varint(rec)
+		if n <= 0 || offsetDelta <= prev || offsetDelta > lastDelta {
+			return fmt.Errorf("%w: record %d: offset delta", ErrCorrupt, i)
+		}
+		prev = offsetDelta
+		key, rec, ok := field(rec[n:])
+		if !ok {
+			return fmt.Errorf("%w: record %d: key", ErrCorrupt, i)
+		}
+		value, rec, ok := field(rec)
+		if !ok {
+			return fmt.Errorf("%w: record %d: value", ErrCorrupt, i)
+		}
+		if !headersFit(rec) {
+			return fmt.Errorf("%w: record %d: headers", ErrCorrupt, i)
+		}
+		ts := baseTime + timeDelta
+		if appendTime {
+			ts = top
+		}
+		if !fn(base+offsetDelta, ts, key, value) {
+			return nil
+		}
+	}
+	if len(p) != 0 {
+		return fmt.Errorf("%w: %d bytes after the last record", ErrCorrupt, len(p))
+	}
+	return nil
+}
+
+// field splits off a varint length and that many bytes; -1 is a null.
+func field(p []byte) (value, rest []byte, ok bool) {
+	n, k := binary.Varint(p)
+	if k <= 0 || n < -1 || n > int64(len(p)-k) {
+		return nil, nil, false
+	}
+	if n == -1 {
+		return nil, p[k:], true
+	}
+	end := k + int(n)
+	return p[k:end:end], p[end:], true
+}
+
+// headersFit says whether p is a count and that many headers, nothing more.
+func headersFit(p []byte) bool {
+	count, k := binary.Varint(p)
+	if k <= 0 || count < 0 || count > int64(len(p)) {
+		return false
+	}
+	p = p[k:]
+	for ; count > 0; count-- {
+		key, rest, ok := field(p)
+		if !ok || key == nil {
+			return false
+		}
+		if _, p, ok = field(rest); !ok {
+			return false
+		}
+	}
+	return len(p) == 0
+}

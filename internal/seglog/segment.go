@@ -1,0 +1,95 @@
+package seglog
+
+import (
+	"math"
+	"sort"
+
+	"github.com/raftsman/raftsman/internal/vfs"
+)
+
+// segment is one file of a log and what of it is in memory. Fields without a
+// remark are guarded by Log.mu.
+type segment struct {
+	log  *Log  // fixed
+	base int64 // fixed
+
+	// Published: what readers and State see. Fixed once sealed.
+	bytes   int64
+	crc     uint32
+	maxTime int64
+	last    int64
+	sealed  bool
+
+	// entries is the index of the active segment, and of a sealed one until it
+	// is in its file. Only appended to: a copy of the slice may be read
+	// without the lock.
+	entries []indexEntry
+
+	chunks  []*chunk // in file order; evicted ones at the front, until pruned
+	written int64    // bytes in the file; grows under Log.wmu
+	synced  int64    // bytes fsynced; grows under Log.syncMu
+	named   bool     // its name is durable
+
+	obsolete bool // below the log start: not read any more
+	doomed   bool // no durable manifest names it: remove once no Pin holds it
+	gone     bool // removed
+	pins     int
+
+	// The files open for writing; guarded by Log.wmu. A SyncTo may use file
+	// under Log.syncMu alone: only holders of both close it.
+	file, direct vfs.File
+}
+
+func (s *segment) path() string      { return vfs.Join(s.log.dir, logName(s.base)) }
+func (s *segment) indexPath() string { return vfs.Join(s.log.dir, indexName(s.base)) }
+
+func (s *segment) damage(at int64, reason string) *DamageError {
+	return &DamageError{File: s.path(), Offset: at, Reason: reason}
+}
+
+func (s *segment) infoLocked() SegmentInfo {
+	return SegmentInfo{Base: s.base, Bytes: s.bytes, CRC: s.crc, MaxTimestamp: s.maxTime, LastOffset: s.last}
+}
+
+// fits says whether a batch of that size and last offset may be appended.
+func (s *segment) fits(size, last, segmentBytes int64) bool {
+	return s.bytes == 0 || s.bytes+size <= segmentBytes && last-s.base <= math.MaxInt32
+}
+
+// extent is what a reader knows of a segment: fixed when it looked.
+type extent struct {
+	seg     *segment
+	end     int64 // bytes
+	last    int64 // offset of the last record
+	maxTime int64
+	entries []indexEntry // nil: to be loaded
+}
+
+func (s *segment) extentLocked() extent {
+	return extent{seg: s, end: s.bytes, last: s.last, maxTime: s.maxTime, entries: s.entries}
+}
+
+// pruneLocked forgets evicted chunks.
+func (s *segment) pruneLocked() {
+	n := 0
+	for n < len(s.chunks) && s.chunks[n].refs.Load() == 0 {
+		s.chunks[n] = nil
+		n++
+	}
+	s.chunks = s.chunks[n:]
+}
+
+// tailLocked is the position up to which the segment's bytes are placed,
+// published or not.
+func (s *segment) tailLocked() int64 {
+	if n := len(s.chunks); n > 0 {
+		return max(s.chunks[n-1].end, s.written)
+	}
+	return s.written
+}
+
+// firstFrom returns the index of the first of the sorted segments that ends
+// at or behind offset.
+func firstFrom(segs []*segment, offset int64) int {
+	return sort.Search(len(segs), func(i int) bool { return segs[i].last >= offset || segs[i].bytes == 0 })
+}

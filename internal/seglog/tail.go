@@ -1,0 +1,238 @@
+package seglog
+
+import (
+	"container/list"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// pageSize is what direct I/O wants addresses, offsets and lengths to be
+// multiples of.
+const pageSize = 4096
+
+// chunk is a piece of a segment in memory: of its tail, or a block read from
+// its file. Memory position i is file position off+i.
+type chunk struct {
+	home *buffers // takes buf back
+	buf  []byte
+	log  *Log // whose tail it is part of; nil for a block
+	off  int64
+	refs atomic.Int32 // one for the tail or cache while it is found there
+
+	start int64 // first valid file position; fixed
+	end   int64 // behind the last valid one; grows under Log.mu
+
+	// The first batch that begins in this chunk; first is -1 until there is
+	// one. Guarded by Log.mu.
+	first, firstOffset int64
+
+	elem  *list.Element // in tails.filling or tails.clean; guarded by tails.mu
+	clean bool          // which of them; guarded by tails.mu
+}
+
+func (c *chunk) full() bool { return c.end == c.off+int64(len(c.buf)) }
+
+// bytes are those of file positions [from, to), which must be valid.
+func (c *chunk) bytes(from, to int64) []byte { return c.buf[from-c.off : to-c.off : to-c.off] }
+
+// tryRetain fails when the chunk was evicted and nobody holds it any more.
+func (c *chunk) tryRetain() bool {
+	for {
+		n := c.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if c.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (c *chunk) release() {
+	if n := c.refs.Add(-1); n == 0 {
+		c.home.put(c.buf)
+	} else if n < 0 {
+		panic("BUG: chunk released twice")
+	}
+}
+
+// buffers is a free list of page-aligned memory of one size.
+type buffers struct {
+	size int
+	mu   sync.Mutex
+	free [][]byte
+	keep int // free ones kept at most
+}
+
+func (b *buffers) get() []byte {
+	b.mu.Lock()
+	if n := len(b.free); n > 0 {
+		buf := b.free[n-1]
+		b.free = b.free[:n-1]
+		b.mu.Unlock()
+		return buf
+	}
+	b.mu.Unlock()
+	// The runtime aligns objects of this size to pages, but promises nothing.
+	raw := make([]byte, b.size+pageSize)
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(raw))) & (pageSize - 1))
+	return raw[skip : skip+b.size : skip+b.size]
+}
+
+func (b *buffers) put(buf []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if buf != nil && len(b.free) < b.keep {
+		b.free = append(b.free, buf)
+	}
+}
+
+// tails is the memory of all tails of a node.
+type tails struct {
+	small, large buffers
+	kick         func() // asks the writer to free memory; called without mu
+
+	mu      sync.Mutex
+	freed   sync.Cond
+	budget  int64
+	used    int64
+	filling *list.List // *chunk, oldest first: not evictable
+	clean   *list.List // *chunk, oldest first: evictable
+	closed  bool
+
+	waiters atomic.Int32 // Appends that wait for memory
+}
+
+func newTails(budget int64, chunkBytes int, kick func()) *tails {
+	t := &tails{kick: kick, filling: list.New(), clean: list.New()}
+	t.large.size = chunkBytes
+	t.small.size = max(pageSize, chunkBytes/16/pageSize*pageSize)
+	t.budget = max(budget, 4*int64(chunkBytes))
+	t.large.keep = max(4, int(t.budget/16)/chunkBytes)
+	t.small.keep = max(16, int(t.budget/32)/t.small.size)
+	t.freed.L = &t.mu
+	return t
+}
+
+// get returns an empty chunk for file positions from pos on. It evicts clean
+// chunks, and waits for the writer when there are none. stop is asked before
+// each wait, with mu held: an error ends the wait. Whoever changes its answer
+// calls wake.
+func (t *tails) get(l *Log, pos int64, large bool, stop func() error) (*chunk, error) {
+	home := &t.small
+	if large {
+		home = &t.large
+	}
+	waiting := false
+	t.mu.Lock()
+	for t.used+int64(home.size) > t.budget && !t.closed {
+		if t.evictLocked() {
+			continue
+		}
+		t.mu.Unlock()
+		if !waiting {
+			waiting = true
+			t.waiters.Add(1)
+		}
+		t.kick()
+		t.mu.Lock()
+		if err := stop(); err != nil {
+			t.waiters.Add(-1)
+			t.mu.Unlock()
+			return nil, err
+		}
+		if t.used+int64(home.size) > t.budget && t.clean.Len() == 0 && !t.closed {
+			t.freed.Wait()
+		}
+	}
+	if waiting {
+		t.waiters.Add(-1)
+	}
+	if t.closed {
+		t.mu.Unlock()
+		return nil, ErrClosed
+	}
+	t.used += int64(home.size)
+	c := &chunk{home: home, log: l, off: pos &^ (pageSize - 1), start: pos, end: pos, first: -1}
+	c.refs.Store(1)
+	c.elem = t.filling.PushBack(c)
+	t.mu.Unlock()
+	c.buf = home.get()
+	return c, nil
+}
+
+// evictLocked drops the oldest clean chunk.
+func (t *tails) evictLocked() bool {
+	e := t.clean.Front()
+	if e == nil {
+		return false
+	}
+	t.dropLocked(e.Value.(*chunk))
+	return true
+}
+
+func (t *tails) dropLocked(c *chunk) {
+	if c.elem == nil {
+		return
+	}
+	if c.clean {
+		t.clean.Remove(c.elem)
+	} else {
+		t.filling.Remove(c.elem)
+	}
+	c.elem = nil
+	t.used -= int64(len(c.buf))
+	c.release()
+}
+
+// retire makes a chunk that is wholly in its file evictable.
+func (t *tails) retire(c *chunk) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.elem == nil || c.clean {
+		return
+	}
+	t.filling.Remove(c.elem)
+	c.clean = true
+	c.elem = t.clean.PushBack(c)
+	t.freed.Broadcast()
+}
+
+// discard drops chunks whatever they are: their log was closed or their
+// segment removed.
+func (t *tails) discard(chunks []*chunk) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, c := range chunks {
+		t.dropLocked(c)
+	}
+	t.freed.Broadcast()
+}
+
+// wake makes all waiters ask their stop again.
+func (t *tails) wake() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.freed.Broadcast()
+}
+
+func (t *tails) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	t.freed.Broadcast()
+}
+
+// logs calls fn for every log with a filling chunk, oldest chunk first.
+func (t *tails) logs(fn func(*Log)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var last *Log
+	for e := t.filling.Front(); e != nil; e = e.Next() {
+		if l := e.Value.(*chunk).log; l != last {
+			last = l
+			fn(l)
+		}
+	}
+}

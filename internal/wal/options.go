@@ -1,0 +1,97 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/raftsman/raftsman/internal/identity"
+	"github.com/raftsman/raftsman/internal/vfs"
+)
+
+// ErrClosed is returned by every call after Close.
+var ErrClosed = errors.New("write-ahead log is closed")
+
+// Options of Open. FS, Dir and Identity are required.
+type Options struct {
+	FS       vfs.FS
+	Dir      string // made if missing
+	Identity identity.Identity
+	Logger   *slog.Logger // default: none
+
+	// FileSize is the length of one log file in bytes, a multiple of 4096,
+	// and bounds a single entry. Default 64 MiB. Files of another size that
+	// are there already stay as they are.
+	FileSize int64
+	// SizeLimit is the size of the whole log, in bytes, above which groups
+	// that pin the oldest file have their live frames copied forward. Groups
+	// with more than half a file of live entries are not, so the limit is
+	// soft. Default 1 GiB.
+	SizeLimit int64
+	// TailBytes is the memory for recent entries of all groups together.
+	// Default 128 MiB; negative: none.
+	TailBytes int64
+
+	// OnFatal is called once when a write or fsync has failed; the log accepts
+	// nothing more. It runs on a goroutine of the log and must not call Close.
+	OnFatal func(error)
+	// Registerer gets the metrics raftsman_wal_*, until Close; may be nil.
+	Registerer prometheus.Registerer
+}
+
+func (o *Options) validate() error {
+	if o.FS == nil || o.Dir == "" {
+		return errors.New("write-ahead log needs a file system and a directory")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.FileSize == 0 {
+		o.FileSize = 64 << 20
+	}
+	if o.SizeLimit == 0 {
+		o.SizeLimit = 1 << 30
+	}
+	if o.TailBytes == 0 {
+		o.TailBytes = 128 << 20
+	}
+	if o.FileSize < minFile || o.FileSize > maxFile || o.FileSize%pageSize != 0 {
+		return fmt.Errorf("write-ahead log: file size %d is not a multiple of %d between %d and %d", o.FileSize, pageSize, minFile, maxFile)
+	}
+	return nil
+}
+
+// maxRequest is what the frames of one batch may take: a file's worth.
+func (o *Options) maxRequest() int64 { return o.FileSize - dataOffset - batchHead }
+
+func (o *Options) reserveSize() int64 { return min(maxReserve, o.FileSize) }
+
+const (
+	maxReserve = 8 << 20
+	retryAfter = 100 * time.Millisecond // between attempts to prepare a file on a full disk
+	lowRoom    = 16 << 20               // one message of raft; see Group.DeleteRange
+	flushLazy  = 256                    // removals queued before they are written by themselves
+	maxSpares  = 4
+)
+
+// Stats says how the log is.
+type Stats struct {
+	Files        int    // begun, the current one included
+	SizeBytes    int64  // of all files on disk, prepared and spare ones too
+	LiveBytes    int64  // of frames that still count
+	OldestFile   uint64 // sequence number
+	CurrentFile  uint64
+	Fsyncs       uint64
+	WrittenBytes uint64
+	CopiedBytes  uint64 // frames copied forward
+	CacheBytes   int64  // recent entries in memory
+	Groups       int    // with anything stored
+	// PinnedBy is the group with the most live bytes among those whose entries
+	// pin the oldest file; 0 when none does. A snapshot of it frees files.
+	PinnedBy    uint64
+	PinnedBytes int64
+	Full        bool // the next file can't be prepared for want of space
+}

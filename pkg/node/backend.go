@@ -1,0 +1,288 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/raftsman/raftsman/internal/cluster"
+	"github.com/raftsman/raftsman/internal/kafka"
+)
+
+// backend is the node as its Kafka server sees it.
+type backend struct{ n *Node }
+
+// topicCache keeps what Topic answers until the view, a leader or a node
+// changes: every produce request asks for it.
+type topicCache struct {
+	mu     sync.Mutex
+	view   *cluster.View
+	change uint64
+	byName map[string]kafka.TopicInfo
+}
+
+func (c *topicCache) get(name string, view *cluster.View, change uint64, build func() kafka.TopicInfo) kafka.TopicInfo {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.view != view || c.change != change {
+		c.view, c.change, c.byName = view, change, make(map[string]kafka.TopicInfo)
+	}
+	info, ok := c.byName[name]
+	if !ok {
+		info = build()
+		c.byName[name] = info
+	}
+	return info
+}
+
+var _ kafka.Backend = backend{}
+
+func (b backend) ClusterID() string { return b.n.dir.id.ClusterID }
+func (b backend) NodeID() int32     { return b.n.dir.id.NodeID }
+
+// ControllerID is the winner, while it is known and alive.
+func (b backend) ControllerID() int32 {
+	if w := b.n.store.View().Winner; w != nil && b.n.alive(w.Node) {
+		return w.Node
+	}
+	return -1
+}
+
+// Brokers are the nodes that this one can reach, and itself.
+func (b backend) Brokers(listener string) []kafka.Broker {
+	var brokers []kafka.Broker
+	for _, node := range b.n.peers.all() {
+		if !b.n.alive(node.Node) {
+			continue
+		}
+		addr, ok := node.Listeners[listener]
+		if !ok {
+			addr = node.Kafka
+		}
+		host, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			continue
+		}
+		p, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			continue
+		}
+		brokers = append(brokers, kafka.Broker{ID: node.Node, Host: host, Port: int32(p), Rack: node.Rack})
+	}
+	return brokers
+}
+
+func (b backend) Topic(name string) (kafka.TopicInfo, bool) {
+	v := b.n.store.View()
+	t, ok := v.Topics[name]
+	if !ok {
+		return kafka.TopicInfo{}, false
+	}
+	return b.topic(v, name, t), true
+}
+
+func (b backend) TopicByID(id [16]byte) (kafka.TopicInfo, bool) {
+	v := b.n.store.View()
+	want := uuid.UUID(id).String()
+	for name, t := range v.Topics {
+		if t.ID == want {
+			return b.topic(v, name, t), true
+		}
+	}
+	return kafka.TopicInfo{}, false
+}
+
+func (b backend) Topics() []kafka.TopicInfo {
+	v := b.n.store.View()
+	topics := make([]kafka.TopicInfo, 0, len(v.Topics))
+	for name, t := range v.Topics {
+		topics = append(topics, b.topic(v, name, t))
+	}
+	slices.SortFunc(topics, func(x, y kafka.TopicInfo) int { return strings.Compare(x.Name, y.Name) })
+	return topics
+}
+
+func (b backend) topic(v *cluster.View, name string, t cluster.Topic) kafka.TopicInfo {
+	return b.n.topics.get(name, v, b.n.changes.count(), func() kafka.TopicInfo { return b.build(v, name, t) })
+}
+
+func (b backend) build(v *cluster.View, name string, t cluster.Topic) kafka.TopicInfo {
+	info := kafka.TopicInfo{Name: name, Internal: strings.HasPrefix(name, "__"), Config: t.Config}
+	if id, err := uuid.Parse(t.ID); err == nil {
+		info.ID = id
+	}
+	info.MaxMessageBytes = int(b.n.replicas.settings(t.Config).MaxMessageBytes)
+	info.Partitions = make([]kafka.PartitionInfo, t.Partitions)
+	for i := range info.Partitions {
+		info.Partitions[i] = b.partition(v, name, t.ID, int32(i))
+	}
+	return info
+}
+
+func (b backend) partition(v *cluster.View, topic, topicID string, index int32) kafka.PartitionInfo {
+	info := kafka.PartitionInfo{Index: index, Leader: -1, Epoch: -1}
+	a, placed := v.Assignments[cluster.TopicPartition{Topic: topic, Partition: index}]
+	if !placed || a.TopicID != topicID {
+		return info
+	}
+	for _, r := range a.Replicas {
+		info.Replicas = append(info.Replicas, r.Node)
+		if !b.n.alive(r.Node) {
+			info.Offline = append(info.Offline, r.Node)
+		}
+	}
+	if l, ok := b.n.leaders.of(partitionID{topicID, index}); ok && b.n.alive(l.node) {
+		info.Leader, info.Epoch = l.node, int32(l.term)
+		for _, node := range l.inSync {
+			if b.n.alive(node) {
+				info.ISR = append(info.ISR, node)
+			}
+		}
+		if !slices.Contains(info.ISR, l.node) {
+			info.ISR = append(info.ISR, l.node)
+		}
+	}
+	return info
+}
+
+func (b backend) TopicsChanged() <-chan struct{} { return b.n.changes.wait() }
+
+func (b backend) Partition(topic string, index int32) (kafka.Partition, error) {
+	v := b.n.store.View()
+	t, ok := v.Topics[topic]
+	if !ok || index < 0 || index >= t.Partitions {
+		return nil, kerr.UnknownTopicOrPartition
+	}
+	p, ok := b.n.replicas.get(partitionID{t.ID, index})
+	if !ok {
+		return nil, kerr.NotLeaderForPartition
+	}
+	return localPartition{p}, nil
+}
+
+func (b backend) CreateTopic(ctx context.Context, spec kafka.CreateTopicSpec) (kafka.TopicInfo, error) {
+	if spec.Assignments != nil {
+		return kafka.TopicInfo{}, kafka.Errorf(kerr.InvalidRequest, "replicas can't be assigned by hand when a topic is created: leave the placement to the cluster")
+	}
+	if err := validateConfig(spec.Config); err != nil {
+		return kafka.TopicInfo{}, kafka.Errorf(kerr.InvalidConfig, "%s", err.Error())
+	}
+	live := len(b.n.store.View().Nodes)
+	rf := spec.ReplicationFactor
+	if rf <= 0 {
+		rf = int16(min(3, max(live, 1)))
+	}
+	if int(rf) > live {
+		return kafka.TopicInfo{}, kafka.Errorf(kerr.InvalidReplicationFactor, "Replication factor: %d larger than available brokers: %d.", rf, live)
+	}
+	if spec.ValidateOnly {
+		info := kafka.TopicInfo{Name: spec.Name, Config: spec.Config, Partitions: make([]kafka.PartitionInfo, spec.Partitions)}
+		for i := range info.Partitions {
+			info.Partitions[i] = kafka.PartitionInfo{Index: int32(i), Leader: -1, Epoch: -1, Replicas: make([]int32, rf)}
+		}
+		return info, b.clusterError(cluster.ValidateTopic(b.n.store.View(), spec.Name, spec.Partitions, rf))
+	}
+	t, err := b.n.store.CreateTopic(ctx, spec.Name, spec.Partitions, rf, spec.Config)
+	if err != nil {
+		return kafka.TopicInfo{}, b.clusterError(err)
+	}
+	info := kafka.TopicInfo{Name: spec.Name, Config: spec.Config, Partitions: make([]kafka.PartitionInfo, spec.Partitions)}
+	if id, err := uuid.Parse(t.ID); err == nil {
+		info.ID = id
+	}
+	for i := range info.Partitions {
+		info.Partitions[i] = kafka.PartitionInfo{Index: int32(i), Leader: -1, Epoch: -1, Replicas: make([]int32, rf)}
+	}
+	return info, nil
+}
+
+func (b backend) DeleteTopic(ctx context.Context, name string) error {
+	return b.clusterError(b.n.store.DeleteTopic(ctx, name))
+}
+
+func (b backend) CreatePartitions(ctx context.Context, name string, count int32, validateOnly bool) error {
+	t, ok := b.n.store.View().Topics[name]
+	if !ok {
+		return kerr.UnknownTopicOrPartition
+	}
+	if count <= t.Partitions {
+		return kafka.Errorf(kerr.InvalidPartitions, "Topic currently has %d partitions, which is higher than or equal to the requested %d.", t.Partitions, count)
+	}
+	if validateOnly {
+		return nil
+	}
+	return b.clusterError(b.n.store.CreatePartitions(ctx, name, count))
+}
+
+func (b backend) InitProducerID(ctx context.Context) (int64, error) {
+	id, err := b.n.producerIDs.take(ctx)
+	if err != nil {
+		// Clients ask a coordinator again when it is loading or away.
+		return 0, kafka.Errorf(kerr.CoordinatorLoadInProgress, "no producer id can be had: %s", err.Error())
+	}
+	return id, nil
+}
+
+// clusterError gives an error of the metadata its Kafka code.
+func (b backend) clusterError(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, e := range []struct {
+		is   error
+		code *kerr.Error
+	}{
+		{cluster.ErrTopicExists, kerr.TopicAlreadyExists},
+		{cluster.ErrTopicUnknown, kerr.UnknownTopicOrPartition},
+		{cluster.ErrInvalidTopic, kerr.InvalidTopicException},
+		{cluster.ErrInvalidPartitions, kerr.InvalidPartitions},
+		{cluster.ErrInvalidReplicationFactor, kerr.InvalidReplicationFactor},
+		{cluster.ErrFrozen, kerr.NotController},
+		{cluster.ErrUnavailable, kerr.RequestTimedOut},
+	} {
+		if errors.Is(err, e.is) {
+			return kafka.Errorf(e.code, "%s", err.Error())
+		}
+	}
+	return err
+}
+
+// changes wakes everybody who waits for a change of topics, leaders or nodes.
+type changes struct {
+	mu sync.Mutex
+	n  uint64
+	ch chan struct{}
+}
+
+// count rises with each change.
+func (c *changes) count() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
+func (c *changes) wait() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ch == nil {
+		c.ch = make(chan struct{})
+	}
+	return c.ch
+}
+
+func (c *changes) notify() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n++
+	if c.ch != nil {
+		close(c.ch)
+		c.ch = nil
+	}
+}

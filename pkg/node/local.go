@@ -1,0 +1,95 @@
+package node
+
+import (
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/raftsman/raftsman/internal/kafka"
+	"github.com/raftsman/raftsman/internal/partition"
+	"github.com/raftsman/raftsman/internal/seglog"
+)
+
+// localPartition is a replica as the Kafka server sees it.
+type localPartition struct{ p *partition.Partition }
+
+var _ kafka.Partition = localPartition{}
+
+// Append implements kafka.Partition.
+func (l localPartition) Append(batch []byte, done func(kafka.AppendResult)) {
+	l.p.Append(batch, func(r partition.AppendResult) {
+		done(kafka.AppendResult{BaseOffset: r.BaseOffset, LogStart: r.LogStart, AppendTime: -1, Err: kafkaError(r.Err)})
+	})
+}
+
+// Read implements kafka.Partition.
+func (l localPartition) Read(offset int64, maxBytes int, minOne bool) (kafka.Data, kafka.Offsets, error) {
+	data, o, err := l.p.Read(offset, maxBytes, minOne)
+	if err != nil {
+		return nil, kafkaOffsets(o), kafkaError(err)
+	}
+	return &data, kafkaOffsets(o), nil
+}
+
+// Offsets implements kafka.Partition.
+func (l localPartition) Offsets() (kafka.Offsets, bool) {
+	o, leading := l.p.Offsets()
+	return kafkaOffsets(o), leading
+}
+
+// Wait implements kafka.Partition.
+func (l localPartition) Wait(offset int64) (<-chan struct{}, func()) {
+	return l.p.Wait(offset), func() {}
+}
+
+// OffsetForTimestamp implements kafka.Partition.
+func (l localPartition) OffsetForTimestamp(ts int64) (offset, timestamp int64, epoch int32, ok bool, err error) {
+	offset, timestamp, epoch, ok, err = l.p.OffsetForTimestamp(ts)
+	return offset, timestamp, epoch, ok, kafkaError(err)
+}
+
+// MaxTimestamp implements kafka.Partition.
+func (l localPartition) MaxTimestamp() (offset, timestamp int64, ok bool, err error) {
+	offset, timestamp, _, ok, err = l.p.MaxTimestamp()
+	return offset, timestamp, ok, kafkaError(err)
+}
+
+// EpochEnd implements kafka.Partition.
+func (l localPartition) EpochEnd(epoch int32) (int32, int64, error) {
+	e, end, err := l.p.EpochEnd(epoch)
+	return e, end, kafkaError(err)
+}
+
+func kafkaOffsets(o partition.Offsets) kafka.Offsets {
+	return kafka.Offsets{Start: o.Start, HighWatermark: o.HighWatermark, LastStable: o.HighWatermark, Epoch: o.Epoch}
+}
+
+// kafkaError gives an error of the partition its Kafka code, and keeps its text.
+func kafkaError(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, e := range []struct {
+		is   error
+		code *kerr.Error
+	}{
+		{partition.ErrNotLeader, kerr.NotLeaderForPartition},
+		{partition.ErrOutOfRange, kerr.OffsetOutOfRange},
+		{partition.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
+		{partition.ErrDuplicateSequence, kerr.DuplicateSequenceNumber},
+		{partition.ErrProducerEpoch, kerr.InvalidProducerEpoch},
+		{partition.ErrTooLarge, kerr.MessageTooLarge},
+		{partition.ErrInvalidRecord, kerr.InvalidRecord},
+		{partition.ErrBusy, kerr.RequestTimedOut},
+		{partition.ErrStorage, kerr.KafkaStorageError},
+		{partition.ErrClosed, kerr.NotLeaderForPartition},
+		{seglog.ErrCorrupt, kerr.CorruptMessage},
+		{seglog.ErrUnsupportedMagic, kerr.UnsupportedForMessageFormat},
+		{seglog.ErrUnknownCodec, kerr.UnsupportedCompressionType},
+	} {
+		if errors.Is(err, e.is) {
+			return kafka.Errorf(e.code, "%s", err.Error())
+		}
+	}
+	return kafka.Errorf(kerr.UnknownServerError, "%s", err.Error())
+}

@@ -1,0 +1,319 @@
+// Package node is one raftsman node, for the binary and for programs that
+// embed it. It is the only place where the parts are put together.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/raftsman/raftsman/internal/cluster"
+	"github.com/raftsman/raftsman/internal/gateway"
+	"github.com/raftsman/raftsman/internal/kafka"
+	"github.com/raftsman/raftsman/internal/partition"
+	"github.com/raftsman/raftsman/internal/seglog"
+	"github.com/raftsman/raftsman/pkg/election"
+	"github.com/raftsman/raftsman/pkg/replication"
+)
+
+// Node is one member of a cluster.
+type Node struct {
+	cfg Config
+	log *slog.Logger
+	now func() time.Time
+
+	// In the order in which they are built; closed in reverse.
+	dir         *dataDir
+	peerLn      net.Listener
+	httpLn      net.Listener
+	kafkaLns    []kafka.Listener
+	etcd        *clientv3.Client
+	store       *cluster.Store
+	peers       *peers
+	host        *replication.Host
+	writer      *seglog.Writer
+	leaders     *leaders
+	replicas    *replicas
+	producerIDs *producerIDs
+	kafka       *kafka.Server
+	gateway     *gateway.Server
+	closers     []closer
+
+	changes   changes
+	topics    topicCache
+	kick      chan struct{} // the view, a leadership or a peer changed
+	started   time.Time
+	ready     chan struct{}
+	readyOnce sync.Once
+	fatal     chan error
+
+	mu      sync.Mutex
+	session *election.Session // in etcd, nil while there is none
+	settled bool              // the replicas of the first view were opened
+}
+
+type closer struct {
+	what  string
+	close func() error
+}
+
+// New checks the configuration, locks the data directory and takes the ports.
+// Everything else happens in Run.
+func New(cfg Config) (_ *Node, err error) {
+	cfg.setDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Logger, now: cfg.Clock, started: cfg.Clock(),
+		kick: make(chan struct{}, 1), ready: make(chan struct{}), fatal: make(chan error, 1),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if n.dir, err = openDataDir(cfg.FS, cfg.DataDir); err != nil {
+		return nil, err
+	}
+	n.onClose("data directory", n.dir.close)
+	if cfg.NodeID != 0 && n.dir.set && n.dir.id.NodeID != cfg.NodeID {
+		return nil, fmt.Errorf("data directory %s belongs to node %d, and --node-id says %d: use the directory of that node, or an empty one", cfg.DataDir, n.dir.id.NodeID, cfg.NodeID)
+	}
+	if err := n.listen(); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) onClose(what string, fn func() error) {
+	n.closers = append(n.closers, closer{what, fn})
+}
+
+// listen takes the ports early, so that one that is in use is the first thing
+// that is said.
+func (n *Node) listen() error {
+	take := func(addr, flag string) (net.Listener, error) {
+		ln, err := n.cfg.Listen("tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("can't listen on %s (%s): %w", addr, flag, err)
+		}
+		return ln, nil
+	}
+	var err error
+	if n.peerLn, err = take(n.cfg.PeerAddr, "--peer-addr"); err != nil {
+		return err
+	}
+	n.onClose("peer listener", closeOnce(n.peerLn))
+	if n.httpLn, err = take(n.cfg.HTTPAddr, "--http-addr"); err != nil {
+		return err
+	}
+	n.onClose("HTTP listener", closeOnce(n.httpLn))
+	for _, l := range n.cfg.Listeners {
+		ln, err := take(l.Addr, "--kafka-addr or --kafka-listener")
+		if err != nil {
+			return err
+		}
+		n.onClose("Kafka listener", closeOnce(ln))
+		advertise, err := advertised(l.Advertise, ln.Addr())
+		if err != nil {
+			return fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		n.kafkaLns = append(n.kafkaLns, kafka.Listener{Net: ln, Name: l.Name, Advertised: advertise})
+	}
+	return nil
+}
+
+// closeOnce closes a listener that its server may have closed already.
+func closeOnce(ln net.Listener) func() error {
+	return func() error {
+		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// KafkaAddr is the address of the first Kafka listener.
+func (n *Node) KafkaAddr() string { return n.kafkaLns[0].Net.Addr().String() }
+
+// HTTPAddr is the address of the HTTP listener.
+func (n *Node) HTTPAddr() string { return n.httpLn.Addr().String() }
+
+// PeerAddr is the address that other nodes connect to.
+func (n *Node) PeerAddr() string { return n.peerLn.Addr().String() }
+
+// ID is the node's id, 0 while a new node waits for etcd to hand one out.
+func (n *Node) ID() int32 { return n.dir.id.NodeID }
+
+// Ready is closed when the node serves: it is registered in etcd, or etcd is
+// away and it runs on what it knows, and its replicas are open.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Run runs the node until ctx ends or it can't go on, and closes it. It returns
+// nil when ctx ended and everything was closed well.
+func (n *Node) Run(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer func() {
+		cancel()
+		wg.Wait()
+		err = errors.Join(err, n.Close())
+	}()
+	if err := n.connect(); err != nil {
+		return err
+	}
+	wg.Go(func() { n.background("metadata", n.store.Run(ctx)) })
+	if err := n.identify(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	if err := n.openStores(); err != nil {
+		return err
+	}
+	if err := n.openDoors(); err != nil {
+		return err
+	}
+	wg.Go(func() { n.background("reconcile", n.reconcile(ctx)) })
+	wg.Go(func() { n.background("election", n.takePart(ctx)) })
+	wg.Go(func() { n.background("status", n.reportStatus(ctx)) })
+	wg.Go(func() { n.background("HTTP server", n.gateway.Run(ctx)) })
+	wg.Go(func() { n.background("Kafka server", n.kafka.Serve()) })
+
+	select {
+	case <-ctx.Done():
+		n.log.Info("stopping", "node", n.ID())
+		return nil
+	case err := <-n.fatal:
+		return err
+	}
+}
+
+// background passes on the error of something that should not have ended.
+func (n *Node) background(what string, err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		n.fail(fmt.Errorf("%s: %w", what, err))
+	}
+}
+
+// fail ends Run.
+func (n *Node) fail(err error) {
+	select {
+	case n.fatal <- err:
+	default:
+	}
+}
+
+// openStores opens what needs an identity: the log, the groups' network, the
+// replicas.
+func (n *Node) openStores() error {
+	id := n.dir.id
+	n.peers = newPeers(id.NodeID)
+	n.peers.update(n.store.View())
+	var err error
+	n.host, err = replication.Open(replication.Config{
+		Dir: n.cfg.DataDir, ClusterID: id.ClusterID, NodeID: id.NodeID, Incarnation: id.Incarnation,
+		Store: n.cfg.RaftStore, Listener: n.peerLn, Dial: n.cfg.Dial, Resolver: n.peers,
+		HeartbeatTimeout: n.cfg.HeartbeatTimeout, ElectionTimeout: n.cfg.ElectionTimeout, LeaderLease: n.cfg.LeaderLease,
+		WALFileSize: n.cfg.WAL.FileSize, WALSizeLimit: n.cfg.WAL.SizeLimit,
+		OnFatal: n.fail, FS: n.cfg.FS, Logger: n.log, Registerer: n.cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("replication", n.host.Close)
+	n.writer = seglog.NewWriter(seglog.WriterOptions{Logger: n.log, OnFatal: n.fail, Registerer: n.cfg.Registerer})
+	n.onClose("segment writer", n.writer.Close)
+	n.leaders = newLeaders(id.NodeID, func(to int32, msg []byte) { n.host.Net().Send(to, byte(kindLeaders), msg) }, n.wake, n.log)
+	n.replicas = &replicas{
+		fs: n.cfg.FS, dir: n.dir.path("partitions"), self: id.NodeID, incarnation: id.Incarnation, host: n.host,
+		segments: seglog.Options{FS: n.cfg.FS, Logger: n.log, Writer: n.writer},
+		defaults: partition.Settings{
+			SegmentBytes: n.cfg.SegmentBytes, RetentionTime: 7 * 24 * time.Hour, RetentionBytes: -1,
+			MaxMessageBytes: n.cfg.MessageMaxBytes,
+		},
+		now: n.now, log: n.log, onStatus: n.onStatus,
+		open: make(map[partitionID]*opened), busy: make(map[partitionID]bool),
+		fail: make(map[partitionID]time.Time), onDisk: make(map[uint64]partitionID),
+	}
+	if err := n.replicas.scan(); err != nil {
+		return err
+	}
+	if err := n.dir.initialized(); err != nil {
+		return err
+	}
+	n.onClose("replicas", n.replicas.close)
+	n.producerIDs = &producerIDs{alloc: n.store.AllocProducerIDs, log: n.log}
+	n.onClose("producer ids", func() error { n.producerIDs.close(); return nil })
+	n.watchPeers()
+	return n.host.Start()
+}
+
+// openDoors makes the servers that clients come to.
+func (n *Node) openDoors() error {
+	rf := n.cfg.DefaultReplicationFactor
+	if rf == 0 {
+		rf = -1 // decided when a topic is created, by the number of live nodes
+	}
+	var err error
+	n.kafka, err = kafka.New(kafka.Options{
+		Listeners: n.kafkaLns, Backend: backend{n}, Logger: n.log, Registerer: n.cfg.Registerer,
+		AutoCreate: n.cfg.AutoCreateTopics, DefaultPartitions: n.cfg.DefaultPartitions, DefaultRF: rf,
+		Limits: kafka.Limits{MaxMessageBytes: int(n.cfg.MessageMaxBytes)},
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("Kafka server", n.kafka.Close)
+	n.gateway, err = gateway.New(gateway.Options{
+		Listener: n.httpLn, Ready: n.readiness, ClusterJSON: n.clusterJSON,
+		Gatherer: gatherer(n.cfg.Registerer), Pprof: n.cfg.PprofEnabled, Logger: n.log,
+	})
+	return err
+}
+
+func gatherer(r prometheus.Registerer) prometheus.Gatherer {
+	if g, ok := r.(prometheus.Gatherer); ok {
+		return g
+	}
+	return prometheus.NewRegistry()
+}
+
+// alive says whether a node can be reached; this one can.
+func (n *Node) alive(node int32) bool {
+	return node == n.dir.id.NodeID || n.host != nil && n.host.Net().Alive(node)
+}
+
+// wake makes everybody look again.
+func (n *Node) wake() {
+	n.changes.notify()
+	select {
+	case n.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Close closes what New and Run have opened, in reverse order. Run does it by
+// itself; it is for a node that was never run.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	closers := n.closers
+	n.closers = nil
+	n.mu.Unlock()
+	var errs []error
+	for i := len(closers) - 1; i >= 0; i-- {
+		if err := closers[i].close(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", closers[i].what, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,235 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/raftsman/raftsman/internal/identity"
+	"github.com/raftsman/raftsman/internal/manifest"
+	"github.com/raftsman/raftsman/internal/raftnet"
+	"github.com/raftsman/raftsman/internal/vfs"
+	"github.com/raftsman/raftsman/internal/wal"
+)
+
+// ErrClosed is returned by every call after Close.
+var ErrClosed = errors.New("replication host is closed")
+
+// Host is this process's share of many raft groups.
+type Host struct {
+	cfg       Config
+	wal       *wal.Log // nil with StoreBoltDB
+	manifests *manifest.Store
+	net       *raftnet.Net
+	failover  *failover
+	sources   sources
+
+	ctx    context.Context // ends at Close; parent of everything that the host runs
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	groups map[uint64]*Group // nil while a group is being opened
+	closed bool
+}
+
+// Open opens the stores and starts listening to peers. Groups are opened one by one.
+func Open(cfg Config) (_ *Host, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("replication config: %w", err)
+	}
+	cfg.setDefaults()
+	id := identity.Identity{ClusterID: cfg.ClusterID, NodeID: cfg.NodeID, Incarnation: cfg.Incarnation}
+	h := &Host{cfg: cfg, groups: make(map[uint64]*Group)}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.failover = newFailover(h)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, h.closeStores())
+		}
+	}()
+	if cfg.Store == StoreWAL {
+		h.wal, err = wal.Open(wal.Options{
+			FS: cfg.FS, Dir: vfs.Join(cfg.Dir, "wal"), Identity: id, Logger: cfg.Logger,
+			FileSize: cfg.WALFileSize, SizeLimit: cfg.WALSizeLimit, OnFatal: cfg.OnFatal, Registerer: cfg.Registerer,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	h.manifests, err = manifest.Open(manifest.Options{FS: cfg.FS, Dir: vfs.Join(cfg.Dir, "manifests"), Identity: id, Logger: cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	h.net, err = raftnet.New(raftnet.Options{
+		Identity: id, Listener: cfg.Listener, Dial: cfg.Dial, Resolver: cfg.Resolver, Logger: cfg.Logger,
+		Registerer: cfg.Registerer, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, Healthy: h.Healthy,
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.handleStaging()
+	h.failover.register()
+	return h, nil
+}
+
+// Start begins to talk to peers, after all handlers were registered.
+func (h *Host) Start() error {
+	if err := h.net.Start(); err != nil {
+		return fmt.Errorf("start peer network: %w", err)
+	}
+	h.wg.Go(func() { h.failover.run(h.ctx) })
+	h.wg.Go(func() { h.snapshotLoop(h.ctx) })
+	return nil
+}
+
+// stuckSync is how long one fsync of the log may last before the node counts
+// as unhealthy: it then stops its heartbeats, and others take over.
+const stuckSync = 3 * time.Second
+
+// Healthy reports whether the write-ahead log answers. It is false while a
+// disk hangs (and for ever after a failed write).
+func (h *Host) Healthy() bool {
+	if h.wal == nil {
+		return true
+	}
+	started, running := h.wal.LastSync()
+	return !running || time.Since(started) < stuckSync
+}
+
+// Net is the network between the nodes, for messages that belong to no group.
+func (h *Host) Net() *raftnet.Net { return h.net }
+
+// Group returns an open group.
+func (h *Host) Group(replica uint64) (*Group, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	g := h.groups[replica]
+	return g, g != nil
+}
+
+// Groups returns all open groups, in no order.
+func (h *Host) Groups() []*Group {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.groupsLocked()
+}
+
+func (h *Host) groupsLocked() []*Group {
+	all := make([]*Group, 0, len(h.groups))
+	for _, g := range h.groups {
+		if g != nil {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// reserve makes sure that a replica is opened once.
+func (h *Host) reserve(replica uint64) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrClosed
+	}
+	if _, ok := h.groups[replica]; ok {
+		return fmt.Errorf("replica %d is open already", replica)
+	}
+	h.groups[replica] = nil
+	return nil
+}
+
+// publish makes an opened group visible; it fails if the host was closed meanwhile.
+func (h *Host) publish(g *Group) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrClosed
+	}
+	h.groups[g.replica] = g
+	return nil
+}
+
+func (h *Host) remove(replica uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.groups, replica)
+}
+
+// Drop forgets all that the stores hold of a closed group, durably. The caller
+// is sure that the replica is no longer wanted.
+func (h *Host) Drop(replica uint64) error {
+	if _, open := h.Group(replica); open {
+		return fmt.Errorf("BUG: drop of replica %d while it is open", replica)
+	}
+	// The manifest goes last: a log without it is a replica that begins anew
+	// from its own log, a manifest without a log is one that lost entries.
+	var err error
+	if h.wal != nil {
+		err = h.wal.Drop(replica)
+	} else {
+		err = h.cfg.FS.RemoveAll(h.boltPath(replica))
+	}
+	if err != nil {
+		return fmt.Errorf("drop replica %d: %w", replica, err)
+	}
+	if err := h.manifests.Drop(replica); err != nil {
+		return fmt.Errorf("drop replica %d: %w", replica, err)
+	}
+	return nil
+}
+
+// Close closes all groups, the network and the stores, in this order, and
+// waits for everything that the host started.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return nil
+	}
+	h.closed = true
+	groups := h.groupsLocked()
+	h.mu.Unlock()
+
+	h.cancel()
+	h.wg.Wait()
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+	)
+	for _, g := range groups {
+		wg.Go(func() {
+			if err := g.Close(); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(append(errs, h.closeStores())...)
+}
+
+func (h *Host) closeStores() error {
+	h.cancel()
+	var errs []error
+	if h.net != nil {
+		errs = append(errs, h.net.Close())
+	}
+	if h.manifests != nil {
+		errs = append(errs, h.manifests.Close())
+	}
+	if h.wal != nil {
+		errs = append(errs, h.wal.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// logger of a group.
+func (h *Host) logger(name string, replica uint64) *slog.Logger {
+	return h.cfg.Logger.With("partition", name, "replica", replica)
+}
