@@ -90,25 +90,34 @@ func (s *Store) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.setConnected(true)
-
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	broken := make(chan error, 1)
 	var prober sync.WaitGroup
 	defer prober.Wait()
 	defer cancel()
-	prober.Go(func() { broken <- s.probe(ctx) })
+	prober.Go(func() {
+		broken <- s.probe(ctx)
+		cancel() // Watch itself waits for etcd's answer
+	})
 
 	watch := s.opts.Client.Watch(clientv3.WithRequireLeader(ctx), s.keys.base,
 		clientv3.WithPrefix(), clientv3.WithRev(rev+1))
+	if ctx.Err() == nil {
+		s.setConnected(true)
+	}
 	for {
 		select {
 		case err := <-broken:
 			return err
 		case resp, ok := <-watch:
 			if !ok {
-				return fmt.Errorf("%w: its channel was closed", errReload)
+				select {
+				case err := <-broken:
+					return err
+				default:
+					return fmt.Errorf("%w: its channel was closed", errReload)
+				}
 			}
 			if err := resp.Err(); err != nil { // compacted, no leader, cancelled
 				return fmt.Errorf("%w: %w", errReload, err)
@@ -252,7 +261,9 @@ func (s *Store) load(ctx context.Context) (int64, error) {
 // rememberLocked makes a view that was judged good the one to judge by.
 func (s *Store) rememberLocked(v *View) {
 	s.memory = memory{etcdID: v.EtcdClusterID, revision: v.Revision, meta: v.Meta}
-	s.guard = v.Meta
+	if v.Meta != nil {
+		s.guard = v.Meta
+	}
 }
 
 // take publishes a batch of changes. The view's revision is that of its newest

@@ -50,9 +50,8 @@ func (s *Store) EnsureMeta(ctx context.Context) (Meta, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// What is remembered stays the follower's business: to it, whose view may
+	// be of before, meta would seem to be missing.
 	s.guard = seen.meta
-	if s.memory.meta == nil {
-		s.memory.etcdID, s.memory.revision, s.memory.meta = seen.etcdID, seen.revision, seen.meta
-	}
 	return *seen.meta, nil
 }

@@ -77,7 +77,7 @@ func (s *Store) guarded() (*Meta, memory, error) {
 		return nil, memory{}, fmt.Errorf("%w: %s", ErrFrozen, s.memory.frozen)
 	}
 	if s.guard == nil {
-		return nil, memory{}, fmt.Errorf("%w: etcd was not reached since the start", ErrUnavailable)
+		return nil, memory{}, fmt.Errorf("%w: etcd was not reached since the start, or the cluster was not made yet", ErrUnavailable)
 	}
 	return s.guard, s.memory, nil
 }

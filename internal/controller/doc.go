@@ -12,8 +12,8 @@
 //     deleted; an assignment whose topic is merely missing stays.
 //   - place: partitions without an assignment, over the ready nodes. Racks are
 //     spread first, then nodes, by the number of replicas; the preferred leader
-//     is the member which is preferred least often so far. With fewer ready nodes
-//     than replicas nothing is placed.
+//     is the member which is preferred least often, evened out over all new
+//     partitions. With fewer ready nodes than replicas nothing is placed.
 //   - reincarnate: replicas of nodes that came back empty. Such a node is
 //     registered under another incarnation than its replicas; each replica is
 //     replaced by a new one on the same node, as long as the others are a

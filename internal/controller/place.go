@@ -26,6 +26,7 @@ type rack struct {
 // place assigns the partitions that have no assignment.
 func place(view *cluster.View, ids *idSource) (changes []Change) {
 	targets := census(view)
+	var placed [][]*target // of the Place changes, in order
 	for _, name := range view.TopicNames() {
 		topic := view.Topics[name]
 		if _, broken := view.Broken["topics/"+name]; broken {
@@ -49,14 +50,20 @@ func place(view *cluster.View, ids *idSource) (changes []Change) {
 					Reason: fmt.Sprintf("%d replicas need as many ready nodes, there are %d", need, len(targets))})
 				break
 			}
-			a := cluster.Assignment{TopicID: topic.ID, Epoch: view.Meta.Epoch, Generation: 1}
-			for _, t := range choose(targets, int(topic.ReplicationFactor)) {
-				a.Replicas = append(a.Replicas, cluster.Replica{Node: t.id, ID: ids.take(), Incarnation: t.incarnation})
-			}
+			placed = append(placed, choose(targets, int(topic.ReplicationFactor)))
 			changes = append(changes, Change{
-				Kind: cluster.Place, TP: tp, Assignment: a, TopicRevision: topic.CreateRevision,
-				CounterRevision: ids.revision, NewIDs: len(a.Replicas),
+				Kind: cluster.Place, TP: tp, TopicRevision: topic.CreateRevision, CounterRevision: ids.revision,
+				Assignment: cluster.Assignment{TopicID: topic.ID, Epoch: view.Meta.Epoch, Generation: 1},
 			})
+		}
+	}
+	levelLeaders(targets, placed)
+	for i := range changes {
+		if c := &changes[i]; c.Kind == cluster.Place {
+			for _, t := range placed[0] {
+				c.Assignment.Replicas = append(c.Assignment.Replicas, cluster.Replica{Node: t.id, ID: ids.take(), Incarnation: t.incarnation})
+			}
+			c.NewIDs, placed = len(placed[0]), placed[1:]
 		}
 	}
 	return changes

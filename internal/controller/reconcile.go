@@ -109,7 +109,7 @@ func (t *term) round(ctx context.Context, view *cluster.View) (rev int64, err er
 		return 0, nil
 	}
 	for _, c := range changes {
-		t.logger.Info("decided: "+c.Kind.String(), facts(c)...)
+		t.logger.Info("decided", append([]any{"change", c.Kind.String()}, facts(c)...)...)
 	}
 	rev, err = t.fenced.Apply(ctx, changes)
 	var fenced *cluster.FencedError

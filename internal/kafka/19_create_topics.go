@@ -107,7 +107,7 @@ func (s *Server) createSpec(version int16, t *kmsg.CreateTopicsRequestTopic) (Cr
 	if spec.Partitions < 1 {
 		return spec, Errorf(kerr.InvalidPartitions, "%d partitions: there must be at least one", spec.Partitions)
 	}
-	if spec.ReplicationFactor < 1 {
+	if spec.ReplicationFactor < 1 && spec.ReplicationFactor != s.opts.DefaultRF {
 		return spec, Errorf(kerr.InvalidReplicationFactor, "replication factor %d: it must be at least 1", spec.ReplicationFactor)
 	}
 	return spec, nil

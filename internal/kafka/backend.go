@@ -88,8 +88,9 @@ type CreateTopicSpec struct {
 type Partition interface {
 	// Append never blocks. It checks the batch (CORRUPT_MESSAGE,
 	// INVALID_RECORD, ...) and calls done exactly once, on any goroutine, when
-	// it is committed or refused. The batch belongs to the partition for good:
-	// it aliases the request's buffer, which nobody else writes to.
+	// it is committed or refused, holding no lock that a Backend method takes.
+	// done is quick and does not block. The batch belongs to the partition for
+	// good: it aliases the request's buffer, which nobody else writes to.
 	Append(batch []byte, done func(AppendResult))
 
 	// Read returns whole batches from the one that holds offset on, none at or

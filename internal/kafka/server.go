@@ -35,7 +35,7 @@ type Options struct {
 
 	AutoCreate        bool  // Metadata of an unknown topic creates it
 	DefaultPartitions int32 // of a topic created without a number; default 1
-	DefaultRF         int16 // its replication factor; default 3
+	DefaultRF         int16 // its replication factor; default 3, below 0 the backend decides
 
 	Clock func() time.Time // default time.Now; for latencies and log limits only
 }

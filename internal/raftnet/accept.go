@@ -63,7 +63,7 @@ func (n *Net) serve(nc net.Conn, shaken func()) {
 			p.kick() // it is there, so it can be reached
 		}
 	}
-	s := &server{n: n, c: c, slots: make(chan struct{}, bulkHandlers)}
+	s := &server{n: n, c: c, bulk: make(map[byte]*pool)}
 	err = c.run(s.keep, s.handle)
 	n.forgetAccepted(c)
 	n.opts.Logger.Debug("a peer's connection ended", "node", c.node, "class", c.class, "err", err)

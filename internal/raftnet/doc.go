@@ -106,7 +106,7 @@
 //
 // # Lock order
 //
-// Net.mu, then peer.mu, then conn.mu, then queue.mu and events.mu. Transport.mu and
+// pool.mu, then Net.mu, then peer.mu, then conn.mu, then queue.mu and events.mu. Transport.mu and
 // pipeline.mu are taken in this order; conn.mu may be taken under neither. No
 // lock is held while raft, the resolver, a handler, a watcher or pending.resolve
 // is called; resolve is called by whoever took the call out of conn.calls, and
@@ -118,7 +118,7 @@
 // per connection, in each direction. Per group: one, which waits for raft's
 // answers in order. Per pipeline: none, but for a pump while raft does not
 // read. Handlers: one per peer for Control while there is work, at most
-// bulkHandlers per Bulk connection.
+// bulkHandlers per Bulk connection and kind.
 //
 // # Non-obvious
 //
@@ -137,6 +137,10 @@
 //     down or when its connection breaks: it waits and sends again. A follower
 //     that returns is served at once, whatever the timers. A pipeline can't do
 //     that: what it had in flight waits for the next trigger or CommitTimeout.
+//   - In its pipeline raft sends at most MaxAppendEntries entries per trigger, and
+//     triggers are merged. A follower that fell behind a burst gets the rest at
+//     the pace of CommitTimeout once no new entries come. The transport can't
+//     help that: keep MaxAppendEntries above what is proposed at once.
 //   - A node answers before it has opened all its groups. AppendEntries asks
 //     again for UnknownRetry when it is told "unknown replica", since raft would
 //     back off for seconds.

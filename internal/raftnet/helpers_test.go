@@ -1,6 +1,7 @@
 package raftnet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -241,10 +242,7 @@ func agree(rpc raft.RPC) (any, error) {
 func entries(prev uint64, count, size int) *raft.AppendEntriesRequest {
 	r := &raft.AppendEntriesRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: 3}, Term: 7, PrevLogEntry: prev, PrevLogTerm: 7, LeaderCommitIndex: prev}
 	for i := range count {
-		data := make([]byte, size)
-		for j := range data {
-			data[j] = byte(j) ^ byte(prev)
-		}
+		data := bytes.Repeat([]byte{byte(prev)}, size)
 		r.Entries = append(r.Entries, &raft.Log{Index: prev + 1 + uint64(i), Term: 7, Data: data, Extensions: []byte("ext"), AppendedAt: time.Unix(1, 2)})
 	}
 	return r
@@ -375,8 +373,8 @@ func (m *member) start(t testing.TB, n *Net, heartbeat time.Duration, bootstrap 
 	c := raft.DefaultConfig()
 	c.LocalID, _ = serverOf(m.id)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = heartbeat, heartbeat, heartbeat
-	c.CommitTimeout = 20 * time.Millisecond
-	c.MaxAppendEntries = 16
+	c.CommitTimeout = 10 * time.Millisecond
+	c.MaxAppendEntries = 512
 	c.NoLegacyTelemetry = true
 	c.TrailingLogs = 10
 	c.Logger = hclog.NewNullLogger()

@@ -28,7 +28,7 @@ type Net struct {
 	closed   bool
 	peers    map[int32]*peer
 	accepted map[*conn]struct{}
-	control  map[int32]*serial // Control handlers' work, by peer
+	control  map[int32]*pool // Control handlers' work, by peer
 	// healthy is closed while the node is healthy.
 	healthy   chan struct{}
 	isHealthy bool
@@ -53,7 +53,7 @@ func newNet(opts Options) (*Net, error) {
 	}
 	n := &Net{
 		opts: opts, metrics: m, events: newEvents(),
-		peers: make(map[int32]*peer), accepted: make(map[*conn]struct{}), control: make(map[int32]*serial),
+		peers: make(map[int32]*peer), accepted: make(map[*conn]struct{}), control: make(map[int32]*pool),
 		healthy: make(chan struct{}), isHealthy: true,
 	}
 	close(n.healthy)

@@ -10,8 +10,9 @@ import (
 //
 // Handlers of Control messages must be quick: those of one peer run one after
 // the other, in the order sent. Handlers of Bulk messages may take long and run
-// at once. h owns the payload; its reply must not be changed afterwards. Close
-// waits for running handlers.
+// at once, up to bulkHandlers of a kind for each peer; handlers of one kind may
+// call the peer back with another kind. h owns the payload; its reply must not
+// be changed afterwards. Close waits for running handlers.
 func (n *Net) Handle(kind byte, h func(from int32, payload []byte) (reply []byte, err error)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

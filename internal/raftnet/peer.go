@@ -5,17 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"sync"
 	"time"
-)
-
-const (
-	minRedial = 50 * time.Millisecond
-	maxRedial = time.Second
-	// bulkIdle closes a Bulk connection that had nothing to do for so long.
-	bulkIdle = 30 * time.Second
 )
 
 // peer is another node: the connections dialled to it, and whether it is up.
@@ -48,13 +39,6 @@ type slot struct {
 	kick  chan struct{} // try again now
 }
 
-// bulkDial is an attempt to open the Bulk connection, shared by all that want it.
-type bulkDial struct {
-	done chan struct{}
-	c    *conn
-	err  error
-}
-
 // newPeer begins to dial. Net.mu is held.
 func newPeer(n *Net, node int32) *peer {
 	p := &peer{n: n, node: node, m: n.metrics.peer(node), changed: make(chan struct{})}
@@ -69,128 +53,6 @@ func newPeer(n *Net, node int32) *peer {
 	}
 	n.wg.Go(p.wg.Wait)
 	return p
-}
-
-// keep keeps one slot connected until the peer is closed.
-func (p *peer) keep(s *slot) {
-	var delay time.Duration
-	var lastBreak time.Time
-	for p.ctx.Err() == nil {
-		c, err := p.dial(s.class, s.index)
-		if err != nil {
-			if s.class == Control {
-				p.down(fmt.Sprintf("connection broke or could not be made: %v", err))
-			}
-			delay = min(max(2*delay, minRedial), maxRedial)
-			if p.pause(s, delay) {
-				delay = 0
-			}
-			continue
-		}
-		delay = 0
-		if p.attach(s, c) {
-			c.run(c.keepReply, c.handleReply)
-			p.detach(s)
-		}
-		// One redial at once; a connection that keeps breaking is paced.
-		if time.Since(lastBreak) < 5*minRedial {
-			p.pause(s, minRedial)
-		}
-		lastBreak = time.Now()
-	}
-}
-
-// pause waits, with jitter; it returns true if the slot was kicked.
-func (p *peer) pause(s *slot, d time.Duration) bool {
-	t := time.NewTimer(d/2 + rand.N(d))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return false
-	case <-s.kick:
-		return true
-	case <-p.ctx.Done():
-		return false
-	}
-}
-
-// kick has all unconnected slots try again at once.
-func (p *peer) kick() {
-	for _, s := range p.slots {
-		select {
-		case s.kick <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// dial opens a connection and shakes hands.
-func (p *peer) dial(class Class, slot byte) (*conn, error) {
-	c, err := p.tryDial(class, slot)
-	var refused *refusedError
-	switch {
-	case err == nil:
-		p.n.metrics.dials.WithLabelValues("ok").Inc()
-		p.noteRefusal("")
-	case errors.As(err, &refused):
-		p.n.metrics.dials.WithLabelValues("refused").Inc()
-		p.noteRefusal(refused.reason)
-	default:
-		p.n.metrics.dials.WithLabelValues("failed").Inc()
-	}
-	return c, err
-}
-
-// noteRefusal logs a reason once, until it changes.
-func (p *peer) noteRefusal(reason string) {
-	p.mu.Lock()
-	fresh := reason != p.refusal
-	p.refusal = reason
-	p.mu.Unlock()
-	if fresh && reason != "" {
-		p.n.opts.Logger.Warn("a peer's address answers, but refuses this node; check its address and cluster", "node", p.node, "reason", reason)
-	}
-}
-
-func (p *peer) tryDial(class Class, slot byte) (*conn, error) {
-	o := &p.n.opts
-	addr, ok := o.Resolver.PeerAddr(p.node)
-	if !ok {
-		return nil, fmt.Errorf("%w: no address of node %d is known", ErrUnknownNode, p.node)
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, o.PingTimeout)
-	defer cancel()
-	nc, err := o.Dial(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	a, err := p.shakeHands(ctx, nc, class, slot)
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("handshake with %s: %w", addr, err)
-	}
-	return newConn(nc, class, slot, p.node, a.from.Incarnation, p.n.metrics), nil
-}
-
-func (p *peer) shakeHands(ctx context.Context, nc net.Conn, class Class, slot byte) (answer, error) {
-	o := &p.n.opts
-	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	h := hello{version: protocolVersion, lowest: lowestVersion, from: o.Identity, target: p.node, class: class, slot: slot}
-	if _, err := nc.Write(h.encode()); err != nil {
-		return answer{}, err
-	}
-	a, err := readAnswer(nc)
-	if err != nil {
-		return answer{}, err
-	}
-	if err := judgeAnswer(a, o.Identity, p.node, o.CheckPeer); err != nil {
-		return answer{}, err
-	}
-	if !stop() {
-		return answer{}, ctx.Err()
-	}
-	return a, nil
 }
 
 // attach makes a fresh connection the slot's. It returns false, and breaks the
@@ -391,58 +253,4 @@ func (p *peer) controlConn() (*conn, error) {
 // dataSlot is the slot that carries a replica's appends.
 func (p *peer) dataSlot(replica uint64) int {
 	return 1 + int((replica*0x9E3779B97F4A7C15)>>33)%(len(p.slots)-1)
-}
-
-// bulkConn opens the Bulk connection if there is none. It fails at once when
-// the peer is down.
-func (p *peer) bulkConn(ctx context.Context) (*conn, error) {
-	p.mu.Lock()
-	switch {
-	case p.closed:
-		p.mu.Unlock()
-		return nil, fmt.Errorf("node %d: %w", p.node, context.Cause(p.ctx))
-	case !p.up:
-		p.mu.Unlock()
-		return nil, fmt.Errorf("%w: %d", ErrNodeDown, p.node)
-	case p.bulk != nil && !p.bulk.isBroken():
-		defer p.mu.Unlock()
-		p.bulk.touch()
-		return p.bulk, nil
-	}
-	d := p.dialing
-	if d == nil {
-		d = &bulkDial{done: make(chan struct{})}
-		p.dialing = d
-		p.wg.Go(func() { p.runBulk(d) })
-	}
-	p.mu.Unlock()
-	select {
-	case <-d.done:
-		return d.c, d.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-func (p *peer) runBulk(d *bulkDial) {
-	c, err := p.dial(Bulk, 0)
-	p.mu.Lock()
-	if err == nil && (p.closed || !p.up) {
-		err = fmt.Errorf("%w: %d", ErrNodeDown, p.node)
-		defer c.fail(err)
-		c = nil
-	}
-	d.c, d.err = c, err
-	p.dialing, p.bulk = nil, c
-	p.mu.Unlock()
-	close(d.done)
-	if err != nil {
-		return
-	}
-	c.run(c.keepReply, c.handleReply)
-	p.mu.Lock()
-	if p.bulk == c {
-		p.bulk = nil
-	}
-	p.mu.Unlock()
 }

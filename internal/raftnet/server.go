@@ -1,28 +1,16 @@
 package raftnet
 
-import "sync"
-
-const (
-	// bulkHandlers is how many handlers one Bulk connection may keep busy.
-	bulkHandlers = 8
-	// serialJobs and serialBytes bound the Control messages of one peer that
-	// wait for their handlers.
-	serialJobs  = 4096
-	serialBytes = 16 << 20
-)
-
 // server handles the requests of one accepted connection, on its reader.
 type server struct {
-	n     *Net
-	c     *conn
-	slots chan struct{} // taken by running Bulk handlers
+	n    *Net
+	c    *conn
+	bulk map[byte]*pool // of Bulk handlers, by kind
 }
 
 // keep: raft's requests alias their payload, handlers own theirs.
 func (s *server) keep(h header) bool { return h.kind != kindPing }
 
-// handle must not block, but for handlers of Bulk messages, which hold up
-// their own connection only.
+// handle must not block.
 func (s *server) handle(h header, payload []byte) error {
 	switch {
 	case h.flags&(flagReply|flagError) != 0:
@@ -83,27 +71,31 @@ func (s *server) message(h header, payload []byte) {
 		return
 	}
 	job := func() {
+		if s.c.isBroken() && s.c.class == Bulk {
+			return // nobody waits for it any more
+		}
 		reply, err := handler(s.c.node, payload)
 		s.answer(h, reply, err)
 	}
+	if !s.pool(h.kind).add(s.n, job, len(payload)) {
+		s.n.metrics.drop("busy")
+		s.refuse(h, codeBusy, "")
+	}
+}
+
+// pool that runs a message's handler: one for all Control messages of a peer,
+// one for each kind of a Bulk connection. Handlers of one kind may wait for
+// the peer to answer another kind, so those must not wait for each other.
+func (s *server) pool(kind byte) *pool {
 	if s.c.class != Bulk {
-		if !s.n.serial(s.c.node).add(s.n, job, len(payload)) {
-			s.n.metrics.drop("busy")
-			s.refuse(h, codeBusy, "")
-		}
-		return
+		return s.n.controlPool(s.c.node)
 	}
-	select {
-	case s.slots <- struct{}{}:
-	case <-s.c.broken:
-		return
+	p, ok := s.bulk[kind]
+	if !ok {
+		p = &pool{workers: bulkHandlers, maxJobs: bulkJobs, maxBytes: bulkBytes}
+		s.bulk[kind] = p
 	}
-	if !s.n.spawn(func() {
-		defer func() { <-s.slots }()
-		job()
-	}) {
-		<-s.slots
-	}
+	return p
 }
 
 func (s *server) answer(h header, reply []byte, err error) {
@@ -121,64 +113,5 @@ func (s *server) answer(h header, reply []byte, err error) {
 		s.c.replyBulk(f)
 	} else {
 		s.c.reply(f)
-	}
-}
-
-// serial runs the jobs of one peer one after the other, on a goroutine that
-// exists while there are any.
-type serial struct {
-	mu      sync.Mutex
-	jobs    []serialJob
-	bytes   int
-	running bool
-}
-
-type serialJob struct {
-	run   func()
-	bytes int
-}
-
-// serial of a node.
-func (n *Net) serial(node int32) *serial {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	s, ok := n.control[node]
-	if !ok {
-		s = &serial{}
-		n.control[node] = s
-	}
-	return s
-}
-
-// add queues a job; false when there is no room or n is closed.
-func (s *serial) add(n *Net, run func(), bytes int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.jobs) >= serialJobs || len(s.jobs) > 0 && s.bytes+bytes > serialBytes {
-		return false
-	}
-	if !s.running && !n.spawn(s.run) {
-		return false
-	}
-	s.running = true
-	s.jobs = append(s.jobs, serialJob{run, bytes})
-	s.bytes += bytes
-	return true
-}
-
-func (s *serial) run() {
-	for {
-		s.mu.Lock()
-		if len(s.jobs) == 0 {
-			s.running = false
-			s.mu.Unlock()
-			return
-		}
-		job := s.jobs[0]
-		s.jobs[0] = serialJob{}
-		s.jobs = s.jobs[1:]
-		s.bytes -= job.bytes
-		s.mu.Unlock()
-		job.run()
 	}
 }

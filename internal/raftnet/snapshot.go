@@ -14,6 +14,9 @@ import (
 // stores a manifest and opens what was staged.
 const installTimeout = 5 * time.Minute
 
+// maxManifest leaves room for the configuration in the same frame.
+const maxManifest = MaxPayload - 1<<20
+
 // InstallSnapshot implements raft.Transport. Raft's snapshots are manifests:
 // it waits until the peer is up, has the installer stage what the manifest
 // names, and then sends the manifest on a Bulk connection.
@@ -50,8 +53,8 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args
 }
 
 func readManifest(size int64, data io.Reader) ([]byte, error) {
-	if size < 0 || size > MaxPayload/2 {
-		return nil, fmt.Errorf("raftnet: a manifest of %d bytes is above the limit of %d", size, MaxPayload/2)
+	if size < 0 || size > maxManifest {
+		return nil, fmt.Errorf("raftnet: a manifest of %d bytes is above the limit of %d", size, maxManifest)
 	}
 	if data == nil {
 		return nil, errors.New("raftnet: snapshot without data")

@@ -88,7 +88,11 @@ func (t *Transport) shut() {
 
 // Interrupt fails every blocked call of this replica now: its leadership was
 // lost, or it shuts down. Appends of the terms up to now no longer wait for
-// peers that are down; everything else works as before.
+// peers that are down; everything else works as before. Deliver, which is
+// bounded by itself, goes on.
+//
+// It must be called before raft.Raft.Shutdown is waited for, and when the
+// leadership was lost: raft waits for its replication, which may wait here.
 func (t *Transport) Interrupt() {
 	t.mu.Lock()
 	if t.closed {

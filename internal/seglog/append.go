@@ -18,6 +18,8 @@ func (l *Log) Append(batch []byte, baseOffset int64, leaderEpoch int32) error {
 		return fmt.Errorf("append: %w", err)
 	}
 	last := baseOffset + int64(b.LastOffsetDelta())
+	l.appendMu.Lock()
+	defer l.appendMu.Unlock()
 
 	l.mu.Lock()
 	if err := l.alive(); err != nil {
@@ -61,9 +63,12 @@ func (l *Log) Append(batch []byte, baseOffset int64, leaderEpoch int32) error {
 		}
 	}
 	l.mu.Unlock()
+	if l.alive() != nil {
+		l.abandon() // it was spared while this call used it
+	}
 	l.lastTick.Store(l.w.tick.Load())
 	if l.w.tails.waiters.Load() > 0 {
-		l.w.enqueue(l, true) // a round of the writer may have passed us by
+		l.w.relieve() // the last round may have passed our chunk by
 	}
 	return err
 }
@@ -78,7 +83,7 @@ func (l *Log) activeLocked(baseOffset, last, size int64) *segment {
 		}
 		l.sealLocked(active)
 	}
-	seg := &segment{log: l, base: baseOffset, maxTime: -1, last: baseOffset - 1}
+	seg := l.newSegment(baseOffset)
 	l.segs = append(l.segs, seg)
 	l.unwritten = append(l.unwritten, seg)
 	return seg
@@ -89,7 +94,10 @@ func (l *Log) sealLocked(s *segment) {
 		return
 	}
 	s.sealed = true
-	l.cur = nil
+	if l.cur != nil {
+		l.w.tails.expect(l.cur)
+		l.cur = nil
+	}
 	l.w.enqueue(l, false)
 }
 
@@ -107,7 +115,7 @@ type appender struct {
 func (a *appender) put(p []byte) error {
 	for len(p) > 0 {
 		c := a.chunk
-		if c == nil || c.end+a.fill == c.off+int64(len(c.buf)) {
+		if c == nil || c.end+a.fill == c.off+c.size {
 			if err := a.nextChunk(); err != nil {
 				return err
 			}
@@ -134,6 +142,7 @@ func (a *appender) placeLocked() {
 	a.fill = 0
 	if a.chunk.full() {
 		a.log.streaming = true
+		a.log.w.tails.expect(a.chunk)
 		a.log.w.enqueue(a.log, false)
 	}
 }

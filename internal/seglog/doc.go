@@ -65,10 +65,11 @@
 //
 // # Lock order
 //
-// Log.syncMu (one SyncTo or removal at a time), Log.wmu (one writer of this
-// log's files), Log.mu (state, held for moments, never across I/O), then
-// Writer.mu (queue), tails.mu (memory), and the caches' locks. An Append that
-// waits for memory holds none of them.
+// Log.appendMu (one Append at a time), Log.syncMu (one SyncTo or removal at a
+// time), Log.wmu (one writer of this log's files), Log.mu (state, held for
+// moments, never across I/O), then tails.mu (memory), Writer.mu (queue), and the
+// caches' locks. An Append that waits for memory holds appendMu only, and the
+// writer never takes that.
 //
 // # Non-obvious
 //

@@ -34,7 +34,7 @@ func (s *segment) open() (*handle, error) {
 	if h, ok := handles.get(s); ok {
 		return h, nil
 	}
-	f, err := s.log.fs.Open(s.path())
+	f, err := s.log.fs.Open(s.name)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +43,12 @@ func (s *segment) open() (*handle, error) {
 	stored, added := handles.add(s, h, 1)
 	if !added {
 		h.release()
+	}
+	s.log.mu.Lock()
+	late := s.gone || s.log.closed()
+	s.log.mu.Unlock()
+	if late { // or a removed file would stay open
+		handles.remove(s)
 	}
 	return stored, nil
 }

@@ -52,8 +52,8 @@ func (o *Options) setDefaults() error {
 	return nil
 }
 
-// Log is the segments of one partition replica. One goroutine at a time may
-// call Append and SetStart; everything else is safe for concurrent use.
+// Log is the segments of one partition replica. It is safe for concurrent use;
+// the order of Append and SetStart is their caller's affair.
 type Log struct {
 	fs           vfs.FS
 	dir          string
@@ -63,8 +63,10 @@ type Log struct {
 	interval     int64
 	onFatal      func(error)
 
-	lastTick atomic.Int64         // Writer.tick of the last Append
+	lastTick atomic.Int64          // Writer.tick of the last Append
 	dead     atomic.Pointer[error] // why it accepts nothing more: closed or failed
+
+	appendMu sync.Mutex // one Append or SetStart at a time
 
 	syncMu sync.Mutex // one SyncTo, removal or Close at a time
 	wmu    sync.Mutex // one writer of the files at a time
@@ -93,27 +95,33 @@ func (l *Log) alive() error {
 	return nil
 }
 
-// fail makes err the log's end and reports it, once. It returns what the end
-// is: err, or what came before it.
-func (l *Log) fail(err error) error {
-	err = fmt.Errorf("segments in %s: %w", l.dir, err)
+func (l *Log) closed() bool { return errors.Is(l.alive(), ErrClosed) }
+
+// kill makes err the log's end, under wmu, and says whether it is: the caller
+// tells OnFatal then, without locks. It has to happen before another writer
+// can try again what failed.
+func (l *Log) kill(err error) (first bool) {
 	if !l.dead.CompareAndSwap(nil, &err) {
-		return l.alive()
+		return false
 	}
-	// The memory of what can't be written any more is nobody's budget.
+	l.abandon()
+	return true
+}
+
+// abandon gives back the memory of what can't be written any more: it must not
+// weigh on the other logs' budget.
+func (l *Log) abandon() {
 	l.mu.Lock()
 	var chunks []*chunk
 	for _, s := range l.unwritten {
 		for _, c := range s.chunks {
-			if c.end > s.written {
+			if c.end > s.written && !(l.appending && c == l.cur) {
 				chunks = append(chunks, c)
 			}
 		}
 	}
 	l.mu.Unlock()
 	l.w.tails.discard(chunks)
-	l.onFatal(err)
-	return err
 }
 
 // State describes the log as of now, including bytes that are not on disk.
@@ -159,13 +167,15 @@ func (l *Log) Size() (bytes int64) {
 }
 
 // Close gives everything back. It writes nothing: what SyncTo did not make
-// durable comes back by replay. Data that is still held stays readable. The
-// owner ends its Append first.
+// durable comes back by replay. Data that is still held stays readable. It
+// waits for calls under way; an Append that waits for memory ends.
 func (l *Log) Close() error {
 	closed := ErrClosed
 	if l.dead.CompareAndSwap(nil, &closed) {
 		l.w.tails.wake()
 	}
+	l.appendMu.Lock()
+	defer l.appendMu.Unlock()
 	l.syncMu.Lock()
 	defer l.syncMu.Unlock()
 	l.wmu.Lock()

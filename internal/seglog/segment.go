@@ -10,8 +10,9 @@ import (
 // segment is one file of a log and what of it is in memory. Fields without a
 // remark are guarded by Log.mu.
 type segment struct {
-	log  *Log  // fixed
-	base int64 // fixed
+	log  *Log   // fixed
+	base int64  // fixed
+	name string // path of the file; fixed
 
 	// Published: what readers and State see. Fixed once sealed.
 	bytes   int64
@@ -35,16 +36,20 @@ type segment struct {
 	gone     bool // removed
 	pins     int
 
-	// The files open for writing; guarded by Log.wmu. A SyncTo may use file
-	// under Log.syncMu alone: only holders of both close it.
+	// The files open for writing, changed under Log.wmu. SyncTo uses file
+	// without it: it is set under Log.mu, and closed by holders of Log.syncMu.
 	file, direct vfs.File
 }
 
-func (s *segment) path() string      { return vfs.Join(s.log.dir, logName(s.base)) }
+// newSegment is an empty one.
+func (l *Log) newSegment(base int64) *segment {
+	return &segment{log: l, base: base, name: vfs.Join(l.dir, logName(base)), maxTime: -1, last: base - 1}
+}
+
 func (s *segment) indexPath() string { return vfs.Join(s.log.dir, indexName(s.base)) }
 
 func (s *segment) damage(at int64, reason string) *DamageError {
-	return &DamageError{File: s.path(), Offset: at, Reason: reason}
+	return &DamageError{File: s.name, Offset: at, Reason: reason}
 }
 
 func (s *segment) infoLocked() SegmentInfo {

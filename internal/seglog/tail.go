@@ -18,6 +18,7 @@ type chunk struct {
 	buf  []byte
 	log  *Log // whose tail it is part of; nil for a block
 	off  int64
+	size int64 // of buf, which is nil once refs is 0
 	refs atomic.Int32 // one for the tail or cache while it is found there
 
 	start int64 // first valid file position; fixed
@@ -29,9 +30,10 @@ type chunk struct {
 
 	elem  *list.Element // in tails.filling or tails.clean; guarded by tails.mu
 	clean bool          // which of them; guarded by tails.mu
+	due   bool          // counted in tails.due; guarded by tails.mu
 }
 
-func (c *chunk) full() bool { return c.end == c.off+int64(len(c.buf)) }
+func (c *chunk) full() bool { return c.end == c.off+c.size }
 
 // bytes are those of file positions [from, to), which must be valid.
 func (c *chunk) bytes(from, to int64) []byte { return c.buf[from-c.off : to-c.off : to-c.off] }
@@ -51,7 +53,9 @@ func (c *chunk) tryRetain() bool {
 
 func (c *chunk) release() {
 	if n := c.refs.Add(-1); n == 0 {
-		c.home.put(c.buf)
+		buf := c.buf
+		c.buf = nil
+		c.home.put(buf)
 	} else if n < 0 {
 		panic("BUG: chunk released twice")
 	}
@@ -99,6 +103,7 @@ type tails struct {
 	used    int64
 	filling *list.List // *chunk, oldest first: not evictable
 	clean   *list.List // *chunk, oldest first: evictable
+	due     int        // filling chunks that the writer is about to write: full, or sealed
 	closed  bool
 
 	waiters atomic.Int32 // Appends that wait for memory
@@ -154,7 +159,7 @@ func (t *tails) get(l *Log, pos int64, large bool, stop func() error) (*chunk, e
 		return nil, ErrClosed
 	}
 	t.used += int64(home.size)
-	c := &chunk{home: home, log: l, off: pos &^ (pageSize - 1), start: pos, end: pos, first: -1}
+	c := &chunk{home: home, log: l, off: pos &^ (pageSize - 1), size: int64(home.size), start: pos, end: pos, first: -1}
 	c.refs.Store(1)
 	c.elem = t.filling.PushBack(c)
 	t.mu.Unlock()
@@ -179,10 +184,10 @@ func (t *tails) dropLocked(c *chunk) {
 	if c.clean {
 		t.clean.Remove(c.elem)
 	} else {
-		t.filling.Remove(c.elem)
+		t.removeFillingLocked(c)
 	}
 	c.elem = nil
-	t.used -= int64(len(c.buf))
+	t.used -= c.size
 	c.release()
 }
 
@@ -193,10 +198,28 @@ func (t *tails) retire(c *chunk) {
 	if c.elem == nil || c.clean {
 		return
 	}
-	t.filling.Remove(c.elem)
+	t.removeFillingLocked(c)
 	c.clean = true
 	c.elem = t.clean.PushBack(c)
 	t.freed.Broadcast()
+}
+
+func (t *tails) removeFillingLocked(c *chunk) {
+	t.filling.Remove(c.elem)
+	if c.due {
+		c.due = false
+		t.due--
+	}
+}
+
+// expect counts a chunk that was queued to be written and is freed then.
+func (t *tails) expect(c *chunk) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.elem != nil && !c.clean && !c.due {
+		c.due = true
+		t.due++
+	}
 }
 
 // discard drops chunks whatever they are: their log was closed or their
@@ -224,7 +247,15 @@ func (t *tails) close() {
 	t.freed.Broadcast()
 }
 
-// logs calls fn for every log with a filling chunk, oldest chunk first.
+// busy says that memory is about to be freed without more being asked for.
+func (t *tails) busy() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.due > 0 || t.clean.Len() > 0
+}
+
+// logs calls fn, with mu held, for the logs with filling chunks, oldest first;
+// for a log with several perhaps more than once.
 func (t *tails) logs(fn func(*Log)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -166,7 +166,11 @@ func (w *Writer) run() {
 		if w.pressure {
 			w.pressure = false
 			w.mu.Unlock()
-			w.tails.logs(func(l *Log) { w.enqueue(l, true) })
+			// While full chunks are on their way to disk, wait for those: writing
+			// what is half full makes many small writes of few large ones.
+			if !w.tails.busy() {
+				w.tails.logs(func(l *Log) { w.enqueue(l, true) })
+			}
 			continue
 		}
 		l := w.queue[0]
@@ -175,8 +179,8 @@ func (w *Writer) run() {
 		all := l.wantAll
 		l.queued, l.wantAll = false, false
 		w.mu.Unlock()
-		if l.flush(all, all) {
-			w.enqueue(l, false) // there is more; others first
+		if more, _ := l.flush(all, all); more { // an error was told to OnFatal
+			w.enqueue(l, false) // others first
 		}
 	}
 }

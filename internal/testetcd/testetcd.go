@@ -39,6 +39,7 @@ type Server struct {
 	clientURL, peerURL url.URL // what clients and peers dial
 	innerURL           url.URL // where etcd listens for clients, behind the proxy
 	initialCluster     string
+	token              string // part of what etcd makes its cluster id of
 	electionMs         uint
 	etcd               *embed.Etcd // nil while stopped
 	proxy              *proxy      // nil while stopped or cut off
@@ -186,6 +187,9 @@ func (s *Server) launch() error {
 	cfg.ListenPeerUrls = []url.URL{s.peerURL}
 	cfg.AdvertisePeerUrls = []url.URL{s.peerURL}
 	cfg.InitialCluster = s.initialCluster
+	if s.token != "" {
+		cfg.InitialClusterToken = s.token
+	}
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
@@ -291,6 +295,17 @@ func (s *Server) Wipe(t testing.TB) {
 
 // Dir is where the member keeps its data.
 func (s *Server) Dir() string { return s.dir }
+
+// Rename gives a stopped and wiped member another name, and with it, after
+// the restart, another etcd cluster id. For clusters of one.
+func (s *Server) Rename(name string) {
+	s.initialCluster = strings.Replace(s.initialCluster, s.name+"=", name+"=", 1)
+	s.name = name
+	s.token = name
+}
+
+// Inner is an address that Cut and Freeze don't affect, as a URL.
+func (s *Server) Inner() string { return s.innerURL.String() }
 
 // Endpoint is the address for clients, as a URL.
 func (s *Server) Endpoint() string { return s.clientURL.String() }

@@ -225,8 +225,11 @@ func answer(reqs []*request, err error) {
 // applyLocked brings a durable request into memory; its first frame is at off.
 func (l *Log) applyLocked(r *request, seq uint64, off int64) (next int64) {
 	g := r.group
-	if r.op == opDrop {
+	switch r.op {
+	case opDrop:
 		l.dropLocked(g)
+	case opRemove:
+		g.queued--
 	}
 	for _, u := range r.unpins {
 		l.unpinLocked(u)

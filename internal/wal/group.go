@@ -30,6 +30,7 @@ type Group struct {
 	stable map[string]value
 	vote   value  // of the candidate
 	term   uint64 // of the vote
+	queued int    // removals that are not durable yet
 	pass   bool   // a truncation went through: the next append may use the reserve
 
 	// The term of a vote whose candidate is still to come; guarded by values.
@@ -293,6 +294,7 @@ func (g *Group) releaseLocked(upTo uint64) {
 	g.log.tail.dropFirst(g, n)
 	g.slots = g.slots[n:]
 	g.first = upTo + 1
+	g.queued++
 	if len(g.slots) < n { // else the array would stay as large as it ever was
 		g.slots, g.recent = slices.Clone(g.slots), slices.Clone(g.recent)
 	}
@@ -328,6 +330,7 @@ func (g *Group) truncate(from, upTo uint64, needRoom bool) error {
 	l.tail.dropLast(g, len(g.slots)-keep)
 	g.bytes = g.slots[keep].before
 	g.slots = g.slots[:keep]
+	g.queued++
 	l.enqueueLocked(r)
 	return nil
 }

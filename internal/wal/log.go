@@ -107,7 +107,7 @@ func (l *Log) Drop(id uint64) error {
 	defer g.values.Unlock()
 	g.hasPending = false
 	l.mu.Lock()
-	empty, err := g.emptyLocked(), l.usableLocked()
+	empty, err := g.emptyLocked() && g.queued == 0, l.usableLocked()
 	l.mu.Unlock()
 	if empty || err != nil {
 		return err

@@ -138,7 +138,7 @@ func (b backend) partition(v *cluster.View, topic, topicID string, index int32) 
 			info.Offline = append(info.Offline, r.Node)
 		}
 	}
-	if l, ok := b.n.leaders.of(partitionID{topicID, index}); ok && b.n.alive(l.node) {
+	if l, ok := b.leader(partitionID{topicID, index}); ok && b.n.alive(l.node) {
 		info.Leader, info.Epoch = l.node, int32(l.term)
 		for _, node := range l.inSync {
 			if b.n.alive(node) {
@@ -150,6 +150,20 @@ func (b backend) partition(v *cluster.View, topic, topicID string, index int32) 
 		}
 	}
 	return info
+}
+
+// leader is what the nodes told each other, unless the own replica knows of a
+// later term.
+func (b backend) leader(id partitionID) (leader, bool) {
+	l, ok := b.n.leaders.of(id)
+	if p, here := b.n.replicas.get(id); here {
+		if s := p.Group().Status(); s.Leader != 0 && s.Term > l.term {
+			if node, known := b.n.peers.NodeOf(s.Leader); known {
+				return leader{node: node, term: s.Term}, true
+			}
+		}
+	}
+	return l, ok
 }
 
 func (b backend) TopicsChanged() <-chan struct{} { return b.n.changes.wait() }
@@ -182,12 +196,18 @@ func (b backend) CreateTopic(ctx context.Context, spec kafka.CreateTopicSpec) (k
 	if int(rf) > live {
 		return kafka.TopicInfo{}, kafka.Errorf(kerr.InvalidReplicationFactor, "Replication factor: %d larger than available brokers: %d.", rf, live)
 	}
+	if err := checkMinInSync(spec.Config, rf); err != nil {
+		return kafka.TopicInfo{}, kafka.Errorf(kerr.InvalidConfig, "%s", err.Error())
+	}
 	if spec.ValidateOnly {
 		info := kafka.TopicInfo{Name: spec.Name, Config: spec.Config, Partitions: make([]kafka.PartitionInfo, spec.Partitions)}
 		for i := range info.Partitions {
 			info.Partitions[i] = kafka.PartitionInfo{Index: int32(i), Leader: -1, Epoch: -1, Replicas: make([]int32, rf)}
 		}
-		return info, b.clusterError(cluster.ValidateTopic(b.n.store.View(), spec.Name, spec.Partitions, rf))
+		if _, exists := b.n.store.View().Topics[spec.Name]; exists {
+			return info, kafka.Errorf(kerr.TopicAlreadyExists, "Topic '%s' already exists.", spec.Name)
+		}
+		return info, b.clusterError(cluster.ValidateTopicName(spec.Name))
 	}
 	t, err := b.n.store.CreateTopic(ctx, spec.Name, spec.Partitions, rf, spec.Config)
 	if err != nil {

@@ -106,7 +106,11 @@ func (n *Node) claim(ctx context.Context) error {
 		return err
 	}
 	id := n.cfg.NodeID
-	if id == 0 {
+	if id != 0 {
+		if err := n.store.ReserveNodeID(ctx, id); err != nil {
+			return err
+		}
+	} else {
 		if id, err = n.store.AllocNodeID(ctx); err != nil {
 			return err
 		}

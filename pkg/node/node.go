@@ -317,3 +317,15 @@ func (n *Node) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Reaches says whether the node knows of count nodes, a winner among them, and
+// can reach them all.
+func (n *Node) Reaches(count int) bool {
+	select {
+	case <-n.ready:
+	default:
+		return false
+	}
+	b := backend{n}
+	return len(b.Brokers(n.kafkaLns[0].Name)) >= count && len(n.store.View().Nodes) >= count && b.ControllerID() > 0
+}

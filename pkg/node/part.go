@@ -104,6 +104,8 @@ func (n *Node) reconcile(ctx context.Context) error {
 	defer cancel()
 	retry := time.NewTicker(time.Second)
 	defer retry.Stop()
+	retell := time.NewTicker(retellLeaders)
+	defer retell.Stop()
 	var last *cluster.View
 	pending := true
 	for {
@@ -127,9 +129,17 @@ func (n *Node) reconcile(ctx context.Context) error {
 		case <-changed:
 		case <-retry.C:
 			n.refreshInSync()
+		case <-retell.C:
+			for _, peer := range n.peers.Peers() {
+				n.leaders.tellAll(peer)
+			}
 		}
 	}
 }
+
+// retellLeaders is how often a node repeats what it leads: a message may have
+// been dropped.
+const retellLeaders = 10 * time.Second
 
 func (n *Node) forgetLeaders(v *cluster.View) {
 	if v.Source == cluster.SourceNone {

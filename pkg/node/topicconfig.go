@@ -35,6 +35,19 @@ func validateConfig(config map[string]string) error {
 	return nil
 }
 
+// checkMinInSync: every acknowledged record is on a majority anyway; more than
+// that can't be promised yet.
+func checkMinInSync(config map[string]string, rf int16) error {
+	n, err := strconv.Atoi(config["min.insync.replicas"])
+	if err != nil {
+		return nil // not set, or refused already
+	}
+	if majority := int(rf)/2 + 1; n > majority {
+		return fmt.Errorf("Invalid value %d for configuration min.insync.replicas: acknowledged means fsynced on a majority (%d of %d), more is not supported in this version", n, majority, rf)
+	}
+	return nil
+}
+
 func oneOf(allowed ...string) func(string) error {
 	return func(v string) error {
 		if !slices.Contains(allowed, v) {

@@ -12,15 +12,17 @@ import (
 	"github.com/raftsman/raftsman/internal/raftnet"
 )
 
+const firstKind = raftnet.FirstUserKind
+
 // Kinds of node-level messages that this package uses. Users of Host.Net take
 // KindUser and above.
 const (
-	kindStage = raftnet.KindUser + iota // leader to follower: fetch what this manifest names
-	kindFetch                           // follower to leader: part of a file
-	kindLost                            // survivor to survivor: a node is lost (failover.go)
+	kindStage = firstKind + iota // leader to follower: fetch what this manifest names
+	kindFetch                    // follower to leader: part of a file
+	kindLost                     // survivor to survivor: a node is lost (failover.go)
 
 	// KindUser is the first kind of message that is free for users of a Host.
-	KindUser = raftnet.KindUser + 16
+	KindUser = firstKind + 16
 )
 
 // fetchBytes is the largest part of a file that one message carries.

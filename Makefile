@@ -1,0 +1,82 @@
+# raftsman: what one can do. `make` alone prints it.
+
+SHELL       := /bin/bash
+.DEFAULT_GOAL := help
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X main.buildVersion=$(VERSION)
+STATIC      := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+ETCD_IMAGE_OFFICIAL := gcr.io/etcd-development/etcd:v3.6.16
+FUZZTIME    ?= 30s
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/raftsman, static
+	$(STATIC) -o bin/raftsman ./cmd/raftsman
+
+.PHONY: build-etcd
+build-etcd: ## build bin/etcd and bin/etcdctl from the pinned modules, static
+	$(STATIC) -o bin/etcd ./deploy/etcd/cmd/etcd
+	$(STATIC) -o bin/etcdctl ./deploy/etcd/cmd/etcdctl
+
+.PHONY: test
+test: lint ## gofmt, vet, linter, and all tests that need nothing but Go, with -race
+	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then \
+		go test -race -timeout 15m ./...; \
+	else \
+		echo "*** no C compiler: running WITHOUT the race detector (install gcc for it) ***"; \
+		CGO_ENABLED=0 go test -timeout 15m ./...; \
+	fi
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l cmd deploy internal pkg test); \
+		if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go vet -tags system ./test/...
+	go tool staticcheck ./...
+
+.PHONY: test-system
+test-system: build build-etcd ## tests with real processes, clients and containers; needs root and Docker
+	./test/system/prepare.sh
+	go test -tags system -count=1 -timeout 30m -v ./test/system/...
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	@grep -rlE '^func Fuzz' --include='*_test.go' internal pkg | sort | while read -r file; do \
+		grep -oE '^func Fuzz[A-Za-z0-9]+' "$$file" | cut -d' ' -f2 | while read -r target; do \
+			echo "== $$(dirname "$$file") $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
+		done || exit 1; \
+	done
+
+.PHONY: bench
+bench: ## Go benchmarks of each hop, with allocations
+	go test -run '^$$' -bench . -benchmem ./internal/... ./pkg/...
+
+.PHONY: image
+image: build ## build the container image raftsman:dev from bin/raftsman
+	docker build -q -t raftsman:dev -f deploy/Dockerfile.binary bin
+
+.PHONY: image-etcd
+image-etcd: build-etcd ## build the container image raftsman-etcd:dev, where the official one can't be pulled
+	docker build -q -t raftsman-etcd:dev -f deploy/etcd/Dockerfile bin
+
+.PHONY: up
+up: image ## build what is missing and start three etcd and three workers
+	@export ETCD_IMAGE="$${ETCD_IMAGE:-$(ETCD_IMAGE_OFFICIAL)}"; \
+	if ! docker image inspect "$$ETCD_IMAGE" >/dev/null 2>&1 && ! docker pull -q "$$ETCD_IMAGE" 2>/dev/null; then \
+		echo "$$ETCD_IMAGE can't be pulled: building etcd from source"; \
+		$(MAKE) --no-print-directory image-etcd && export ETCD_IMAGE=raftsman-etcd:dev; \
+	fi; \
+	docker-compose up -d && echo "brokers: $$(./deploy/brokers.sh)"
+
+.PHONY: down
+down: ## stop the containers; their data stays (docker-compose down -v removes it)
+	docker-compose stop
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/raftsman/raftsman/pkg/node"
+)
+
+// nodeFlags are the settings of a node, bound to flags.
+type nodeFlags struct {
+	cfg            node.Config
+	kafkaAddr      string
+	kafkaAdvertise string
+	listeners      []string
+	logLevel       string
+	logFormat      string
+	configFile     string
+}
+
+func (n *nodeFlags) bind(f *pflag.FlagSet) {
+	c := &n.cfg
+	f.StringVar(&n.configFile, "config", defaultConfigFile, "YAML file with settings by flag name")
+	f.Int32Var(&c.NodeID, "node-id", 0, "this node's id and Kafka broker id; 0 keeps the data directory's, or has etcd hand one out")
+	f.StringVar(&c.DataDir, "data-dir", "", "directory for this node's data (required)")
+	f.StringVar(&c.Cluster, "cluster", "default", "name of the cluster, part of its keys in etcd")
+	f.StringVar(&c.Rack, "rack", "", "failure domain; replicas are spread over racks first")
+	f.StringSliceVar(&c.Etcd.Endpoints, "etcd-endpoints", []string{"http://127.0.0.1:2379"}, "etcd's client URLs")
+	f.StringVar(&c.Etcd.DiscoverySRV, "etcd-discovery-srv", "", "domain whose SRV records name etcd, instead of endpoints")
+	f.StringVar(&c.Etcd.Prefix, "etcd-prefix", "/raftsman", "prefix of all keys in etcd")
+	f.StringVar(&c.Etcd.CACert, "etcd-cacert", "", "CA certificate that verifies etcd, PEM file")
+	f.StringVar(&c.Etcd.Cert, "etcd-cert", "", "client certificate for etcd, PEM file")
+	f.StringVar(&c.Etcd.Key, "etcd-key", "", "key of the client certificate, PEM file")
+	f.StringVar(&c.Etcd.User, "etcd-user", "", "etcd user, as NAME or NAME:PASSWORD")
+	f.StringVar(&c.Etcd.PasswordFile, "etcd-password-file", "", "file with the etcd user's password")
+	f.StringVar(&n.kafkaAddr, "kafka-addr", "127.0.0.1:9092", "address to serve the Kafka protocol on")
+	f.StringVar(&n.kafkaAdvertise, "kafka-advertise", "", "address that Kafka clients are told; auto is this host's first address that is not loopback (default: the bound one)")
+	f.StringArrayVar(&n.listeners, "kafka-listener", nil, "further Kafka listener, NAME=ADDR[,advertise=ADDR]; may be repeated")
+	f.StringVar(&c.HTTPAddr, "http-addr", "127.0.0.1:8080", "address to serve HTTP on: health, metrics, gateway")
+	f.StringVar(&c.HTTPAdvertise, "http-advertise", "", "HTTP address that others are told (default: the bound one)")
+	f.StringVar(&c.PeerAddr, "peer-addr", "127.0.0.1:7070", "address to serve other nodes on")
+	f.StringVar(&c.PeerAdvertise, "peer-advertise", "", "address that other nodes are told (default: the bound one)")
+	f.DurationVar(&c.SessionTTL, "session-ttl", 0, "life of the node's lease in etcd without a renewal (default 10s)")
+	f.StringVar(&c.RaftStore, "raft-store", "wal", "wal: one write-ahead log for all partitions; boltdb: a raft-boltdb file for each")
+	f.Int64Var(&c.WAL.FileSize, "wal-file-size", 64<<20, "bytes of one file of the write-ahead log")
+	f.Int64Var(&c.WAL.SizeLimit, "wal-size-limit", 1<<30, "bytes that the write-ahead log is kept within")
+	f.Int64Var(&c.SegmentBytes, "segment-bytes", 256<<20, "default segment.bytes of topics")
+	f.BoolVar(&c.AutoCreateTopics, "auto-create-topics", false, "create a topic when a client asks for one that does not exist")
+	f.Int32Var(&c.DefaultPartitions, "default-partitions", 1, "partitions of a topic created without a number")
+	f.Int16Var(&c.DefaultReplicationFactor, "default-replication-factor", 0, "replicas of a topic created without a number; 0: three, or as many as there are nodes")
+	f.Int32Var(&c.MessageMaxBytes, "message-max-bytes", 1_048_588, "default max.message.bytes of topics")
+	f.DurationVar(&c.HeartbeatTimeout, "heartbeat-timeout", 0, "how long a replica waits for its leader before it stands for election by itself (default 1.5s)")
+	f.DurationVar(&c.ElectionTimeout, "election-timeout", 0, "how long a candidate waits for votes (default: heartbeat-timeout)")
+	f.DurationVar(&c.LeaderLease, "leader-lease", 0, "how long a leader leads without hearing from a majority (default: heartbeat-timeout)")
+	f.BoolVar(&c.PprofEnabled, "pprof", false, "serve /debug/pprof/ on the HTTP address")
+	n.bindLog(f)
+}
+
+func (n *nodeFlags) bindLog(f *pflag.FlagSet) {
+	f.StringVar(&n.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&n.logFormat, "log-format", "text", "text or json")
+}
+
+// load layers the settings and fills in the configuration.
+func (n *nodeFlags) load(cmd *cobra.Command) (origins, error) {
+	file, explicit := n.configFile, cmd.Flags().Changed("config")
+	if env := os.Getenv("RAFTSMAN_CONFIG"); env != "" && !explicit {
+		file, explicit = env, true
+	}
+	from, err := layer(cmd, file, explicit, "config", "output")
+	if err != nil {
+		return nil, err
+	}
+	n.cfg.Listeners = []node.KafkaListener{{Name: "default", Addr: n.kafkaAddr, Advertise: n.kafkaAdvertise}}
+	for _, text := range n.listeners {
+		l, err := parseListener(text)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		n.cfg.Listeners = append(n.cfg.Listeners, l)
+	}
+	n.cfg.Version = version()
+	n.cfg.Logger, err = newLogger(os.Stderr, n.logLevel, n.logFormat)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return from, nil
+}
+
+func parseListener(text string) (l node.KafkaListener, err error) {
+	name, rest, ok := strings.Cut(text, "=")
+	if !ok || name == "" {
+		return l, fmt.Errorf("--kafka-listener %q: want NAME=ADDR[,advertise=ADDR]", text)
+	}
+	l.Name = name
+	l.Addr, rest, _ = strings.Cut(rest, ",")
+	if rest != "" {
+		if l.Advertise, ok = strings.CutPrefix(rest, "advertise="); !ok {
+			return l, fmt.Errorf("--kafka-listener %q: %q is not advertise=ADDR", text, rest)
+		}
+	}
+	return l, nil
+}
+
+func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: it must be debug, info, warn or error", level)
+	}
+	opts := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: it must be text or json", format)
+}
+
+// newRegistry is a node's metrics, with those of the Go runtime and the process.
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+func newServe() *cobra.Command {
+	var flags nodeFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node",
+		Example: `  raftsman serve --node-id 1 --data-dir /var/lib/raftsman \
+    --etcd-endpoints http://10.0.0.1:2379,http://10.0.0.2:2379,http://10.0.0.3:2379 \
+    --kafka-addr 0.0.0.0:9092 --kafka-advertise auto --peer-addr 0.0.0.0:7070 --http-addr 0.0.0.0:8080`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := flags.load(cmd); err != nil {
+				return err
+			}
+			flags.cfg.Registerer = newRegistry()
+			return serve(cmd.Context(), flags.cfg)
+		},
+	}
+	flags.bind(cmd.Flags())
+	return cmd
+}
+
+func serve(ctx context.Context, cfg node.Config) error {
+	n, err := node.New(cfg)
+	if err != nil {
+		var invalid *node.ConfigError
+		if errors.As(err, &invalid) {
+			return usageError{err}
+		}
+		return err
+	}
+	return n.Run(ctx)
+}

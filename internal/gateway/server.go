@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 15 * time.Second
+	writeTimeout  = 30 * time.Second // a profile gets this and the time it takes
+	idleTimeout   = time.Minute
+	closeTimeout  = 2 * time.Second // that requests under way get to finish
+	maxHeader     = 16 << 10
+	maxBody       = 1 << 20
+)
+
+// Options of a Server. Listener is required.
+type Options struct {
+	// Listener is closed with the server.
+	Listener net.Listener
+	// Ready says why the node does not serve, or nil. It must not block.
+	// Default: always ready.
+	Ready func() error
+	// ClusterJSON returns what /cluster.json shows. It must not block.
+	ClusterJSON func() any
+	// Gatherer holds what /metrics shows. Default: nothing.
+	Gatherer prometheus.Gatherer
+	// Pprof serves Go's profiles.
+	Pprof bool
+	// Logger hears of failed requests. Default: nowhere.
+	Logger *slog.Logger
+}
+
+// Server is the HTTP server of a node.
+type Server struct {
+	http     *http.Server
+	listener net.Listener
+
+	mu      sync.Mutex
+	started bool
+	done    chan struct{} // closed when Run's serving has ended
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// New returns a server that answers once Run is called.
+func New(opts Options) (*Server, error) {
+	if opts.Listener == nil {
+		return nil, errors.New("gateway: Listener is not set")
+	}
+	if opts.Ready == nil {
+		opts.Ready = func() error { return nil }
+	}
+	if opts.ClusterJSON == nil {
+		opts.ClusterJSON = func() any { return struct{}{} }
+	}
+	if opts.Gatherer == nil {
+		opts.Gatherer = prometheus.NewRegistry()
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Server{
+		listener: opts.Listener,
+		done:     make(chan struct{}),
+		http: &http.Server{
+			Handler:           handler(opts),
+			ReadHeaderTimeout: headerTimeout,
+			ReadTimeout:       readTimeout,
+			WriteTimeout:      writeTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeader,
+			ErrorLog:          slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
+		},
+	}, nil
+}
+
+// Run serves until ctx ends or Close is called, and returns nil then. It is
+// called once.
+func (s *Server) Run(ctx context.Context) error {
+	s.mu.Lock()
+	if s.started {
+		s.mu.Unlock()
+		return errors.New("BUG: gateway: Run was called twice")
+	}
+	s.started = true
+	s.mu.Unlock()
+
+	served := make(chan error, 1)
+	go func() {
+		defer close(s.done)
+		served <- s.http.Serve(s.listener)
+	}()
+	select {
+	case <-ctx.Done():
+		return s.Close()
+	case err := <-served:
+		if errors.Is(err, http.ErrServerClosed) {
+			return s.Close() // waits for requests under way
+		}
+		return errors.Join(fmt.Errorf("serve HTTP on %s: %w", s.listener.Addr(), err), s.Close())
+	}
+}
+
+// Close stops the server and waits for the requests under way, for a little
+// while. It may be called at any time, more than once.
+func (s *Server) Close() error {
+	s.closeOnce.Do(func() { s.closeErr = s.close() })
+	return s.closeErr
+}
+
+func (s *Server) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close() // whoever stalls is cut off
+	}
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	s.mu.Lock()
+	started := s.started
+	s.mu.Unlock()
+	if started {
+		<-s.done
+		return err
+	}
+	if cerr := s.listener.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+		err = errors.Join(err, cerr)
+	}
+	return err
+}

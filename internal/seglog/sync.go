@@ -1,0 +1,109 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+)
+
+// SyncTo returns when every byte that st names is in its file and fsynced, and
+// the files' names are durable. st came from State of this log, or was given
+// to Open; segments that RemoveObsolete has removed since are an error.
+func (l *Log) SyncTo(st State) error {
+	l.syncMu.Lock()
+	defer l.syncMu.Unlock()
+	segs, dirty, err := l.unsynced(st)
+	if err != nil {
+		return fmt.Errorf("sync segments in %s: %w", l.dir, err)
+	}
+	if dirty {
+		if _, err := l.flush(true, false); err != nil {
+			return err
+		}
+		if err := l.alive(); err != nil {
+			return err // flush does nothing then
+		}
+	}
+	names := false
+	for _, s := range segs {
+		l.mu.Lock()
+		upTo, file := s.written, s.file
+		names = names || !s.named
+		l.mu.Unlock()
+		if file != nil { // else nothing was written since the last sync
+			if err := file.Sync(); err != nil {
+				return l.failSync(fmt.Errorf("sync segment %d in %s: %w", s.base, l.dir, err))
+			}
+		}
+		l.mu.Lock()
+		s.synced = upTo
+		l.mu.Unlock()
+	}
+	if names {
+		if err := l.fs.SyncDir(l.dir); err != nil {
+			return l.failSync(fmt.Errorf("sync %s: %w", l.dir, err))
+		}
+	}
+	l.mu.Lock()
+	for _, s := range segs {
+		s.named = true
+	}
+	l.mu.Unlock()
+	return l.closeSynced(segs)
+}
+
+// unsynced returns the segments of st that need an fsync; dirty says that not
+// all of it is in files yet.
+func (l *Log) unsynced(st State) (segs []*segment, dirty bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.alive(); err != nil {
+		return nil, false, err
+	}
+	byBase := make(map[int64]*segment, len(l.stale)+len(l.segs))
+	for _, s := range l.stale {
+		byBase[s.base] = s
+	}
+	for _, s := range l.segs {
+		byBase[s.base] = s
+	}
+	for _, info := range st.Segments {
+		s := byBase[info.Base]
+		if s == nil {
+			return nil, false, fmt.Errorf("state names segment %d, which does not exist", info.Base)
+		}
+		if s.bytes < info.Bytes {
+			return nil, false, fmt.Errorf("state names %d bytes of segment %d, which has %d", info.Bytes, info.Base, s.bytes)
+		}
+		if s.synced < info.Bytes || !s.named {
+			segs = append(segs, s)
+			dirty = dirty || s.written < info.Bytes
+		}
+	}
+	return segs, dirty, nil
+}
+
+func (l *Log) failSync(err error) error {
+	l.wmu.Lock()
+	first := l.kill(err)
+	l.wmu.Unlock()
+	if first {
+		l.onFatal(err)
+	}
+	return err
+}
+
+// closeSynced closes the files that nothing will be written to soon: sealed
+// ones, and that of an idle log.
+func (l *Log) closeSynced(segs []*segment) (err error) {
+	l.wmu.Lock()
+	defer l.wmu.Unlock()
+	for _, s := range segs {
+		l.mu.Lock()
+		done := s.synced == s.written && s.written == s.bytes && (s.sealed || l.cur == nil)
+		l.mu.Unlock()
+		if done {
+			err = errors.Join(err, s.closeFiles())
+		}
+	}
+	return err
+}

@@ -1,0 +1,225 @@
+package node
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/raftsman/raftsman/internal/vfs"
+	"github.com/raftsman/raftsman/pkg/replication"
+)
+
+// Stores of the raft logs, for Config.RaftStore.
+const (
+	RaftStoreWAL    = replication.StoreWAL    // one write-ahead log for all partitions, one fsync for all that wrote
+	RaftStoreBoltDB = replication.StoreBoltDB // a raft-boltdb file per partition: simple, and slow with many
+)
+
+// Config of a Node. A zero value stands for the default that its comment
+// names; the flag of `raftsman serve` that sets a field is in parentheses.
+type Config struct {
+	// NodeID is the node's number and its Kafka broker id (--node-id). With 0
+	// a new data directory gets the next free number from etcd and keeps it.
+	NodeID int32
+	// DataDir is where everything of this node lies (--data-dir). It is
+	// created when missing and locked while used. No default.
+	DataDir string
+	// Cluster is the name of the cluster in etcd (--cluster). Default "default".
+	Cluster string
+	// Rack is where the node stands; replicas are spread over racks (--rack).
+	// Default: none.
+	Rack string
+	// Version is what the node says it runs. Default "dev".
+	Version string
+
+	// Etcd is where the cluster's metadata is.
+	Etcd Etcd
+
+	// Listeners take Kafka clients (--kafka-addr, --kafka-advertise,
+	// --kafka-listener). The first is the one that the command line's clients
+	// use. Default: one on 127.0.0.1:9092.
+	Listeners []KafkaListener
+	// HTTPAddr is where health, metrics and the gateway listen (--http-addr).
+	// Default 127.0.0.1:8080.
+	HTTPAddr string
+	// HTTPAdvertise is the HTTP address that others are told
+	// (--http-advertise). See KafkaListener.Advertise.
+	HTTPAdvertise string
+	// PeerAddr is where other nodes connect (--peer-addr). Default
+	// 127.0.0.1:7070.
+	PeerAddr string
+	// PeerAdvertise is the address that other nodes connect to
+	// (--peer-advertise). See KafkaListener.Advertise.
+	PeerAdvertise string
+
+	// SessionTTL is how long the node's lease in etcd outlives its last
+	// renewal: the time after which a lost node counts as gone
+	// (--session-ttl). At least 2 s, whole seconds. Default 10 s.
+	SessionTTL time.Duration
+
+	// RaftStore is RaftStoreWAL or RaftStoreBoltDB (--raft-store). Default
+	// RaftStoreWAL. A data directory stays with the store it was made with.
+	RaftStore string
+	// WAL is the write-ahead log of all partitions.
+	WAL WAL
+	// SegmentBytes is the size at which a partition begins a new segment
+	// file, unless the topic says otherwise (--segment-bytes). Default 256 MiB.
+	SegmentBytes int64
+
+	// AutoCreateTopics lets a client create a topic by asking for it
+	// (--auto-create-topics). Default off.
+	AutoCreateTopics bool
+	// DefaultPartitions of a topic that is created without a number
+	// (--default-partitions). Default 1.
+	DefaultPartitions int32
+	// DefaultReplicationFactor of a topic that is created without one
+	// (--default-replication-factor, 3 there). 0 means 3, or the number of
+	// live nodes where there are fewer.
+	DefaultReplicationFactor int16
+	// MessageMaxBytes is the size of the largest record batch that is taken,
+	// unless the topic says otherwise (--message-max-bytes). Default
+	// 1,048,588, as in Kafka; at most 64 MiB.
+	MessageMaxBytes int32
+
+	// HeartbeatTimeout is how long a follower waits for its leader before it
+	// stands for election by itself (--heartbeat-timeout). A lost
+	// connection or lost pings are acted on much earlier. Default 2 s.
+	HeartbeatTimeout time.Duration
+	// ElectionTimeout is how long a candidate waits for votes
+	// (--election-timeout). At least HeartbeatTimeout. Default: as
+	// HeartbeatTimeout.
+	ElectionTimeout time.Duration
+	// LeaderLease is how long a leader leads without hearing from a majority
+	// (--leader-lease). It must exceed the worst fsync, and be at most
+	// HeartbeatTimeout. Default: as HeartbeatTimeout.
+	LeaderLease time.Duration
+
+	// PprofEnabled serves Go's profiles below /debug/pprof/ on HTTPAddr
+	// (--pprof). Default off.
+	PprofEnabled bool
+
+	// Logger hears what the node does. Default: nowhere.
+	Logger *slog.Logger
+	// FS is the file system beneath the data directory. Default: the
+	// operating system's.
+	FS vfs.FS
+	// Dial connects to another node's PeerAdvertise. Default: TCP.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Listen takes a port. Default: net.Listen.
+	Listen func(network, addr string) (net.Listener, error)
+	// Registerer takes the node's metrics; /metrics serves them when it is a
+	// prometheus.Gatherer too, as a *prometheus.Registry is. Two nodes of one
+	// process need two. Default: a new registry.
+	Registerer prometheus.Registerer
+	// Clock is the time of day, for records' timestamps and retention.
+	// Default: time.Now.
+	Clock func() time.Time
+}
+
+// Etcd says how to reach etcd.
+type Etcd struct {
+	// Endpoints are URLs of etcd's members (--etcd-endpoints,
+	// ETCDCTL_ENDPOINTS). Default http://127.0.0.1:2379 unless DiscoverySRV
+	// is set.
+	Endpoints []string
+	// CACert is the file with the certificates that etcd's is signed by
+	// (--etcd-cacert, ETCDCTL_CACERT).
+	CACert string
+	// Cert is the file with the certificate to show etcd (--etcd-cert,
+	// ETCDCTL_CERT). Needs Key.
+	Cert string
+	// Key is the file with the key of Cert (--etcd-key, ETCDCTL_KEY).
+	Key string
+	// User is the name to log in with (--etcd-user, ETCDCTL_USER); NAME:PASSWORD
+	// is understood too, as etcdctl does. Never printed with its password.
+	User string
+	// PasswordFile is the file with the password of User; a newline at its end
+	// does not count (--etcd-password-file).
+	PasswordFile string
+	// Prefix is what the keys of all clusters begin with (--etcd-prefix).
+	// Default /raftsman.
+	Prefix string
+	// DiscoverySRV is the domain whose SRV records name the endpoints
+	// (--etcd-discovery-srv, ETCDCTL_DISCOVERY_SRV). Not with Endpoints.
+	DiscoverySRV string
+}
+
+// KafkaListener is a port for Kafka clients.
+type KafkaListener struct {
+	// Name tells listeners apart: a client learns of each node the address
+	// of the listener with the name that it came through. Unique on a node.
+	Name string
+	// Addr is where to listen, HOST:PORT.
+	Addr string
+	// Advertise is the HOST:PORT that clients are told. Empty is the bound
+	// address, or with a wildcard address (0.0.0.0) the same as "auto": this
+	// host's first IPv4 address that is not loopback, with the bound port.
+	// Port 0 stands for the bound port.
+	Advertise string
+}
+
+// WAL configures the write-ahead log.
+type WAL struct {
+	// FileSize is the size of one log file in bytes (--wal-file-size).
+	// Default 64 MiB.
+	FileSize int64
+	// SizeLimit is how large the whole log should become at most, in bytes
+	// (--wal-size-limit). At least twice FileSize. Default 1 GiB.
+	SizeLimit int64
+}
+
+// DefaultListener is the name of the listener that --kafka-addr makes.
+const DefaultListener = "default"
+
+func (c *Config) setDefaults() {
+	or(&c.Cluster, "default")
+	or(&c.Version, "dev")
+	or(&c.Etcd.Prefix, "/raftsman")
+	if len(c.Etcd.Endpoints) == 0 && c.Etcd.DiscoverySRV == "" {
+		c.Etcd.Endpoints = []string{"http://127.0.0.1:2379"}
+	}
+	if len(c.Listeners) == 0 {
+		c.Listeners = []KafkaListener{{Name: DefaultListener, Addr: "127.0.0.1:9092"}}
+	}
+	or(&c.HTTPAddr, "127.0.0.1:8080")
+	or(&c.PeerAddr, "127.0.0.1:7070")
+	or(&c.SessionTTL, 10*time.Second)
+	or(&c.RaftStore, RaftStoreWAL)
+	or(&c.WAL.FileSize, 64<<20)
+	or(&c.WAL.SizeLimit, 1<<30)
+	or(&c.SegmentBytes, 256<<20)
+	or(&c.DefaultPartitions, 1)
+	or(&c.MessageMaxBytes, 1<<20+12)
+	or(&c.HeartbeatTimeout, 2*time.Second)
+	or(&c.ElectionTimeout, c.HeartbeatTimeout)
+	or(&c.LeaderLease, c.HeartbeatTimeout)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.FS == nil {
+		c.FS = vfs.OS
+	}
+	if c.Dial == nil {
+		var d net.Dialer
+		c.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return d.DialContext(ctx, "tcp", addr) }
+	}
+	if c.Listen == nil {
+		c.Listen = net.Listen
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+}
+
+func or[T comparable](p *T, def T) {
+	var zero T
+	if *p == zero {
+		*p = def
+	}
+}

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Installs what the system tests want and checks that it is there. Fails where
+# something is missing: a test that is skipped proves nothing.
+set -euo pipefail
+fail() {
+	echo "test-system: $*" >&2
+	exit 1
+}
+[ "$(id -u)" = 0 ] || fail "must run as root: it installs packages and starts containers"
+missing=()
+command -v kcat >/dev/null || missing+=(kcat)
+command -v etcdctl >/dev/null || missing+=(etcd-client)
+command -v docker-compose >/dev/null || missing+=(docker-compose)
+command -v docker >/dev/null || missing+=(docker.io)
+if [ ${#missing[@]} -gt 0 ]; then
+	command -v apt-get >/dev/null || fail "missing ${missing[*]}, and there is no apt-get to install them with"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+		fail "could not install ${missing[*]}"
+fi
+docker info >/dev/null 2>&1 || fail "the Docker daemon does not answer: start it"
