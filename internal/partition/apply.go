@@ -65,7 +65,7 @@ func (p *Partition) applyCommand(l *raft.Log) (*outcome, error) {
 	case kindEpochStart:
 		p.state.epoch = int32(l.Term)
 		p.state.epochs = p.state.epochs.begin(int32(l.Term), p.log.State().Next)
-		p.setSegmentBytes(c.arg[0])
+		return &outcome{}, p.setSegmentBytes(c.arg[0])
 	case kindLogStart:
 		start := min(c.arg[0], p.log.State().Next)
 		p.log.SetStart(start)
@@ -77,20 +77,14 @@ func (p *Partition) applyCommand(l *raft.Log) (*outcome, error) {
 	case kindExpire:
 		p.state.producers.expire(c.arg[0])
 	case kindSegmentBytes:
-		p.setSegmentBytes(c.arg[0])
-	case kindRoll:
-		if err := p.log.Roll(); err != nil {
-			return nil, err
-		}
+		return &outcome{}, p.setSegmentBytes(c.arg[0])
 	}
 	return &outcome{}, nil
 }
 
-func (p *Partition) setSegmentBytes(n int64) {
-	if n > 0 {
-		p.state.segmentBytes = n
-		p.log.SetSegmentBytes(n)
-	}
+func (p *Partition) setSegmentBytes(n int64) error {
+	p.state.segmentBytes = n
+	return p.log.SetSegmentBytes(n)
 }
 
 func (p *Partition) applyBatches(l *raft.Log, c command) (*outcome, error) {

@@ -15,7 +15,6 @@ const (
 	kindReached      kind = 4
 	kindExpire       kind = 5
 	kindSegmentBytes kind = 6
-	kindRoll         kind = 7
 )
 
 const (
@@ -32,7 +31,7 @@ type command struct {
 
 func args(k kind) int {
 	switch k {
-	case kindBatches, kindRoll:
+	case kindBatches:
 		return 0
 	case kindReached:
 		return 2
@@ -60,7 +59,7 @@ func decodeCommand(ext []byte) (c command, err error) {
 		return c, fmt.Errorf("entry has version %d, this program knows %d: run a newer one", ext[0], commandVersion)
 	}
 	c.kind = kind(ext[1])
-	if c.kind < kindBatches || c.kind > kindRoll {
+	if c.kind < kindBatches || c.kind > kindSegmentBytes {
 		return c, fmt.Errorf("entry has kind %d, which this program does not know: run a newer one", c.kind)
 	}
 	c.time = int64(binary.BigEndian.Uint64(ext[2:]))

@@ -24,7 +24,6 @@
 //	kind 4 reached        i64 epoch, i64 generation of the assignment
 //	kind 5 expire         i64 time in ms       forget producers idle since then
 //	kind 6 segment bytes  i64                  a changed topic configuration
-//	kind 7 roll           –                    begin a new segment
 //
 // Integers are big endian.
 //

@@ -52,38 +52,33 @@ func (p *Partition) upkeep() (due [][]byte) {
 	if before := now.Add(-producerExpiry).UnixMilli(); p.state.producers.idle(before) {
 		due = append(due, p.command(kindExpire, before))
 	}
-	start, roll := retain(p.log.State(), s, now)
-	if roll {
-		due = append(due, p.command(kindRoll))
-	}
-	if start > p.log.Start() {
+	if start := retain(p.log.State(), s, now); start > p.log.Start() {
 		due = append(due, p.command(kindLogStart, start))
 	}
 	return due
 }
 
 // retain applies retention.ms and retention.bytes to whole segments, oldest
-// first. The active segment stays, unless all of it has expired: then it is
-// rolled, to go the next time.
-func retain(st seglog.State, s Settings, now time.Time) (start int64, roll bool) {
+// first, and returns the log start. The active segment goes only when all of it
+// has expired.
+func retain(st seglog.State, s Settings, now time.Time) (start int64) {
 	start = st.Start
 	var total int64
 	for _, seg := range st.Segments {
 		total += seg.Bytes
 	}
-	expired := func(seg seglog.SegmentInfo) bool {
-		return s.RetentionTime >= 0 && seg.Bytes > 0 && seg.MaxTimestamp < now.Add(-s.RetentionTime).UnixMilli()
-	}
 	for i, seg := range st.Segments {
-		over := s.RetentionBytes >= 0 && total-seg.Bytes >= s.RetentionBytes
-		if !expired(seg) && !over {
-			return start, false
+		active := i == len(st.Segments)-1
+		expired := s.RetentionTime >= 0 && seg.MaxTimestamp < now.Add(-s.RetentionTime).UnixMilli()
+		over := s.RetentionBytes >= 0 && total-seg.Bytes >= s.RetentionBytes && !active
+		if !expired && !over {
+			return start
 		}
-		if i == len(st.Segments)-1 {
-			return start, expired(seg)
+		if active {
+			return st.Next
 		}
 		start = st.Segments[i+1].Base
 		total -= seg.Bytes
 	}
-	return start, false
+	return start
 }

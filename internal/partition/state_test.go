@@ -9,7 +9,7 @@ import (
 )
 
 func TestCommandRoundTrip(t *testing.T) {
-	for k := kindBatches; k <= kindRoll; k++ {
+	for k := kindBatches; k <= kindSegmentBytes; k++ {
 		want := command{kind: k, time: 1700000000000}
 		for i := range args(k) {
 			want.arg[i] = int64(i) - 5
@@ -68,19 +68,18 @@ func TestRetain(t *testing.T) {
 	for name, c := range map[string]struct {
 		s     Settings
 		start int64
-		roll  bool
 	}{
-		"no limits":               {Settings{RetentionTime: -1, RetentionBytes: -1}, 0, false},
-		"one is too old":          {Settings{RetentionTime: 600 * time.Second, RetentionBytes: -1}, 10, false},
-		"all but the active":      {Settings{RetentionTime: 200 * time.Second, RetentionBytes: -1}, 20, false},
-		"all, the active as well": {Settings{RetentionTime: 50 * time.Second, RetentionBytes: -1}, 20, true},
-		"too many bytes":          {Settings{RetentionTime: -1, RetentionBytes: 150}, 10, false},
-		"just enough bytes":       {Settings{RetentionTime: -1, RetentionBytes: 151}, 0, false},
-		"the active stays":        {Settings{RetentionTime: -1, RetentionBytes: 0}, 20, false},
+		"no limits":               {Settings{RetentionTime: -1, RetentionBytes: -1}, 0},
+		"one is too old":          {Settings{RetentionTime: 600 * time.Second, RetentionBytes: -1}, 10},
+		"all but the active":      {Settings{RetentionTime: 200 * time.Second, RetentionBytes: -1}, 20},
+		"all, the active as well": {Settings{RetentionTime: 50 * time.Second, RetentionBytes: -1}, 25},
+		"too many bytes":          {Settings{RetentionTime: -1, RetentionBytes: 150}, 10},
+		"just enough bytes":       {Settings{RetentionTime: -1, RetentionBytes: 151}, 0},
+		"the active stays":        {Settings{RetentionTime: -1, RetentionBytes: 0}, 20},
 	} {
-		start, roll := retain(seglog.State{Next: 25, Segments: three}, c.s, now)
-		if start != c.start || roll != c.roll {
-			t.Errorf("%s: got start %d, roll %v, want %d, %v", name, start, roll, c.start, c.roll)
+		start := retain(seglog.State{Next: 25, Segments: three}, c.s, now)
+		if start != c.start {
+			t.Errorf("%s: got start %d, want %d", name, start, c.start)
 		}
 	}
 }

@@ -63,8 +63,10 @@ func (l *Log) Append(batch []byte, baseOffset int64, leaderEpoch int32) error {
 		}
 	}
 	l.mu.Unlock()
-	if l.alive() != nil {
-		l.abandon() // it was spared while this call used it
+	if l.alive() != nil && !l.closed() {
+		l.wmu.Lock()
+		l.abandon() // our chunk was spared while this call used it
+		l.wmu.Unlock()
 	}
 	l.lastTick.Store(l.w.tick.Load())
 	if l.w.tails.waiters.Load() > 0 {

@@ -55,8 +55,15 @@ func putBuffer(b *[]byte) {
 
 // decompress returns at most MaxRecordsBytes; give them back with putBuffer.
 func decompress(codec int, src []byte) (*[]byte, error) {
+	return decompressUpTo(codec, src, MaxRecordsBytes)
+}
+
+func decompressUpTo(codec int, src []byte, limit int) (*[]byte, error) {
 	dst := buffer()
-	err := decompressTo(dst, codec, src)
+	err := decompressTo(dst, codec, src, limit)
+	if err == nil && len(*dst) > limit {
+		err = ErrTooLarge
+	}
 	if err == nil {
 		return dst, nil
 	}
@@ -67,7 +74,7 @@ func decompress(codec int, src []byte) (*[]byte, error) {
 	return nil, fmt.Errorf("%w: decompress: %w", ErrCorrupt, err)
 }
 
-func decompressTo(dst *[]byte, codec int, src []byte) (err error) {
+func decompressTo(dst *[]byte, codec int, src []byte, limit int) (err error) {
 	switch codec {
 	case codecGzip:
 		r := gzipPool.Get().(*gzip.Reader)
@@ -75,14 +82,14 @@ func decompressTo(dst *[]byte, codec int, src []byte) (err error) {
 		if err := r.Reset(bytes.NewReader(src)); err != nil {
 			return err
 		}
-		return readAll(dst, r)
+		return readAll(dst, r, limit)
 	case codecSnappy:
-		return unsnappy(dst, src)
+		return unsnappy(dst, src, limit)
 	case codecLZ4:
 		r := lz4Pool.Get().(*lz4.Reader)
 		defer lz4Pool.Put(r)
 		r.Reset(bytes.NewReader(src))
-		return readAll(dst, r)
+		return readAll(dst, r, limit)
 	case codecZstd:
 		d := zstdPool.Get().(*zstd.Decoder)
 		defer zstdPool.Put(d)
@@ -95,7 +102,7 @@ func decompressTo(dst *[]byte, codec int, src []byte) (err error) {
 	return fmt.Errorf("%w: %d", ErrUnknownCodec, codec)
 }
 
-func readAll(dst *[]byte, r io.Reader) error {
+func readAll(dst *[]byte, r io.Reader, limit int) error {
 	p := (*dst)[:0]
 	defer func() { *dst = p }()
 	for {
@@ -104,7 +111,7 @@ func readAll(dst *[]byte, r io.Reader) error {
 		}
 		n, err := r.Read(p[len(p):cap(p)])
 		p = p[:len(p)+n]
-		if len(p) > MaxRecordsBytes {
+		if len(p) > limit {
 			return ErrTooLarge
 		}
 		if err == io.EOF {
@@ -122,10 +129,10 @@ var xerial = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0}
 
 const xerialHeader = 16 // magic, version, compatible version
 
-func unsnappy(dst *[]byte, src []byte) error {
+func unsnappy(dst *[]byte, src []byte, limit int) error {
 	*dst = (*dst)[:0]
 	if !bytes.HasPrefix(src, xerial) {
-		return unsnappyBlock(dst, src)
+		return unsnappyBlock(dst, src, limit)
 	}
 	if len(src) < xerialHeader {
 		return io.ErrUnexpectedEOF
@@ -140,7 +147,7 @@ func unsnappy(dst *[]byte, src []byte) error {
 		if n > int64(len(src)) {
 			return io.ErrUnexpectedEOF
 		}
-		if err := unsnappyBlock(dst, src[:n]); err != nil {
+		if err := unsnappyBlock(dst, src[:n], limit); err != nil {
 			return err
 		}
 		src = src[n:]
@@ -149,13 +156,13 @@ func unsnappy(dst *[]byte, src []byte) error {
 }
 
 // unsnappyBlock appends one decoded block to dst.
-func unsnappyBlock(dst *[]byte, block []byte) error {
+func unsnappyBlock(dst *[]byte, block []byte, limit int) error {
 	n, err := snappy.DecodedLen(block)
 	if err != nil {
 		return err
 	}
 	have := len(*dst)
-	if n > MaxRecordsBytes-have {
+	if n > limit-have {
 		return ErrTooLarge
 	}
 	// A block can't grow by more than about 22 times (a copy of 64 bytes takes

@@ -109,7 +109,7 @@ func (l *Log) kill(err error) (first bool) {
 }
 
 // abandon gives back the memory of what can't be written any more: it must not
-// weigh on the other logs' budget.
+// weigh on the other logs' budget. Under wmu, since a write may be reading it.
 func (l *Log) abandon() {
 	l.mu.Lock()
 	var chunks []*chunk
@@ -204,4 +204,26 @@ func (l *Log) forget(s *segment) {
 	l.w.blocks.forget(s)
 	l.w.handles.remove(s)
 	l.w.indexes.remove(s)
+}
+
+// Start returns the log start offset.
+func (l *Log) Start() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.start
+}
+
+// SetSegmentBytes changes Options.SegmentBytes for the appends that follow. All
+// replicas must change it between the same two batches. Out of range is an
+// error and changes nothing.
+func (l *Log) SetSegmentBytes(n int64) error {
+	if n <= 0 || n > maxSegmentBytes {
+		return fmt.Errorf("segment bytes %d out of range", n)
+	}
+	l.appendMu.Lock()
+	defer l.appendMu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.segmentBytes = n
+	return nil
 }

@@ -12,8 +12,8 @@ const minEpoch = math.MinInt32
 
 // Read returns whole batches from the one that holds offset (or, if none does,
 // the next one) on: at most maxBytes, of one segment, none that begins at or
-// above limit. If minOneBatch, the first is returned whatever its length. At
-// the next offset, and at limit, the Data is empty.
+// above limit. If minOneBatch, the first is returned whatever its length. For
+// an offset that is the next one, or not below limit, the Data is empty.
 //
 // Every header is checked before it is returned: a DamageError means that the
 // file is not what was written. Offsets outside of the log are ErrOutOfRange.
@@ -124,9 +124,15 @@ func (v *view) pick(x extent, from place, offset, maxBytes int64, minOne bool, l
 	begin, end := int64(-1), from.pos
 	for w.pos < x.end {
 		pos := w.pos
+		if x.end-pos < BatchHeaderLen {
+			return 0, x.seg.damage(pos, "no room for a batch header")
+		}
 		if pos+BatchHeaderLen > v.end() {
 			if begin < 0 {
 				return min(x.end, pos+BatchHeaderLen+max(maxBytes, scanAhead)), nil
+			}
+			if full := min(x.end, begin+maxBytes); full > v.end() {
+				return full, nil
 			}
 			break
 		}
@@ -148,10 +154,7 @@ func (v *view) pick(x extent, from place, offset, maxBytes int64, minOne bool, l
 			break
 		}
 		if w.pos > v.end() {
-			if pos == begin {
-				return w.pos, nil
-			}
-			break
+			return max(w.pos, min(x.end, begin+maxBytes)), nil
 		}
 		end, v.next = w.pos, w.next
 	}

@@ -18,7 +18,7 @@ type chunk struct {
 	buf  []byte
 	log  *Log // whose tail it is part of; nil for a block
 	off  int64
-	size int64 // of buf, which is nil once refs is 0
+	size int64        // of buf, which is nil once refs is 0
 	refs atomic.Int32 // one for the tail or cache while it is found there
 
 	start int64 // first valid file position; fixed

@@ -57,6 +57,9 @@ func (l *Log) flushLocked(all, detach bool) (more bool, err error) {
 			more = true
 			break
 		}
+		if l.alive() != nil {
+			return false, nil
+		}
 		l.mu.Lock()
 		ok := l.nextJobLocked(all, last, goal)
 		l.mu.Unlock()

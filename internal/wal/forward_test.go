@@ -83,6 +83,35 @@ func TestHeavyGroupIsNamed(t *testing.T) {
 	}
 }
 
+// TestRemovalPinsUntilDurable: a removal that is only queued frees no file. If it
+// did, a crash could leave the end of a removed range without its beginning.
+func TestRemovalPinsUntilDurable(t *testing.T) {
+	l := open(t, small(newMem(t)))
+	g := l.Group(1)
+	must(t, g.StoreLogs(entries(1, 1, 1, 10)))
+	must(t, g.StoreLogs(entries(2, 20, 1, 1000)))
+	must(t, g.StoreLogs(entries(21, 40, 1, 1000)))
+	live := func() (n int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, f := range l.files {
+			n += f.live
+		}
+		return n
+	}
+	must(t, g.DeleteRange(2, 40))
+	must(t, g.DeleteRange(1, 1))
+	wantRange(t, g, 0, 0)
+	if n := live(); n != 40 {
+		t.Fatalf("%d live frames, want 40", n)
+	}
+	must(t, g.Set([]byte("a"), nil))
+	if n := live(); n != 1 {
+		t.Fatalf("%d live frames, want 1", n)
+	}
+	until(t, "files are released", func() bool { return l.Stats().Files == 1 })
+}
+
 // TestReadersKeepFiles: old entries are read while their files are released and
 // recycled; what is read is right or gone.
 func TestReadersKeepFiles(t *testing.T) {

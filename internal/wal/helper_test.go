@@ -3,8 +3,6 @@ package wal
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -102,11 +100,14 @@ func wantEntry(t testing.TB, s raft.LogStore, want *raft.Log) {
 // until waits for a condition that the log's goroutines bring about.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); {
-		if time.Now().After(deadline) {
+	tick, deadline := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatalf("timeout: %s", what)
 		}
-		time.Sleep(time.Millisecond) //nolint:forbidigo // polling with a deadline
 	}
 }
 
@@ -152,9 +153,4 @@ func frames(t testing.TB, fsys vfs.FS, dir string) (all []Frame) {
 		return nil
 	}))
 	return all
-}
-
-func exists(fsys vfs.FS, name string) bool {
-	_, err := fsys.Stat(name)
-	return err == nil || !os.IsNotExist(err) && fmt.Sprint(err) != fs.ErrNotExist.Error()
 }

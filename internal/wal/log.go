@@ -27,16 +27,17 @@ type Log struct {
 	err    error     // why nothing more is accepted
 	fatal  error     // err, when the disk failed
 
-	files    []*logFile // oldest first; the last is written to
-	next     *logFile   // prepared, named as the successor
-	reserve  *spare     // small, for a full disk
-	spares   []*spare   // to be used again
-	prepare  sync.Cond  // the preparer waits: a next file is wanted, one can go, end
-	noSpace  error      // why there is no next file: ENOSPC; nil: one is being made
-	noSince  time.Time  // when that was
-	stopping bool       // the committer has ended, the preparer must
-	closed   bool
-	down     bool // closeFiles has run
+	files     []*logFile // oldest first; the last is written to
+	next      *logFile   // prepared, named as the successor
+	reserve   *spare     // small, for a full disk
+	spares    []*spare   // to be used again
+	lastSpare uint64     // number in the newest spare's name; not guarded
+	prepare   sync.Cond  // the preparer waits: a next file is wanted, one can go, end
+	noSpace   error      // why there is no next file: ENOSPC; nil: one is being made
+	noSince   time.Time  // when that was
+	stopping  bool       // the committer has ended, the preparer must
+	closed    bool
+	down      bool // closeFiles has run
 
 	syncing     bool // the committer is at work on the disk
 	syncStarted time.Time

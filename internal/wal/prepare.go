@@ -16,12 +16,17 @@ type spare struct {
 	path string
 }
 
-const reserveName = "reserve" + tmpSuffix
+const (
+	sparePrefix = "spare-"
+	reserveName = "reserve" + tmpSuffix
+)
 
 func (l *Log) path(seq uint64) string { return vfs.Join(l.opts.Dir, fileName(seq)) }
 
-func (l *Log) sparePath(seq uint64) string {
-	return vfs.Join(l.opts.Dir, fmt.Sprintf("spare-%016x%s", seq, tmpSuffix))
+// sparePath returns a name that no other spare has. Open and the preparer call it.
+func (l *Log) sparePath() string {
+	l.lastSpare++
+	return vfs.Join(l.opts.Dir, fmt.Sprintf("%s%016x%s", sparePrefix, l.lastSpare, tmpSuffix))
 }
 
 // runPreparer keeps a next file and a reserve ready and releases old files,
@@ -70,7 +75,7 @@ func (l *Log) nextJob() func() error {
 // a spare. The directory is synced before the bytes may change, and before the
 // next file can go.
 func (l *Log) release(f *logFile) error {
-	s := &spare{file: f.file, path: l.sparePath(f.seq)}
+	s := &spare{file: f.file, path: l.sparePath()}
 	if err := l.opts.FS.Rename(f.path, s.path); err != nil {
 		return err
 	}
@@ -110,7 +115,7 @@ func (l *Log) prepareNext(seq uint64) error {
 	l.mu.Unlock()
 	var err error
 	if s == nil {
-		if s, err = l.allocate(l.sparePath(seq), l.opts.FileSize); err != nil {
+		if s, err = l.allocate(l.sparePath(), l.opts.FileSize); err != nil {
 			return l.full(err)
 		}
 	}

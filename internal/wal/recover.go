@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/raftsman/raftsman/internal/vfs"
@@ -101,7 +102,7 @@ func (l *Log) begin(set []*source) error {
 			return fail(err)
 		}
 	}
-	s, err := l.allocate(l.sparePath(1), l.opts.FileSize)
+	s, err := l.allocate(l.sparePath(), l.opts.FileSize)
 	if err != nil {
 		return fail(err)
 	}
@@ -130,6 +131,10 @@ func (l *Log) openSpares(names []string) error {
 			continue
 		}
 		path := vfs.Join(l.opts.Dir, name)
+		hex := strings.TrimSuffix(strings.TrimPrefix(name, sparePrefix), tmpSuffix)
+		if n, err := strconv.ParseUint(hex, 16, 63); err == nil {
+			l.lastSpare = max(l.lastSpare, n)
+		}
 		f, err := l.opts.FS.OpenWrite(path)
 		if err != nil {
 			return fmt.Errorf("open %s: %w", path, err)

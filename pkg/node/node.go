@@ -231,12 +231,12 @@ func (n *Node) openStores() error {
 		return err
 	}
 	n.onClose("replication", n.host.Close)
-	n.writer = seglog.NewWriter(seglog.WriterOptions{Logger: n.log, OnFatal: n.fail, Registerer: n.cfg.Registerer})
+	n.writer = seglog.NewWriter(seglog.WriterOptions{Logger: n.log})
 	n.onClose("segment writer", n.writer.Close)
 	n.leaders = newLeaders(id.NodeID, func(to int32, msg []byte) { n.host.Net().Send(to, byte(kindLeaders), msg) }, n.wake, n.log)
 	n.replicas = &replicas{
 		fs: n.cfg.FS, dir: n.dir.path("partitions"), self: id.NodeID, incarnation: id.Incarnation, host: n.host,
-		segments: seglog.Options{FS: n.cfg.FS, Logger: n.log, Writer: n.writer},
+		segments: seglog.Options{FS: n.cfg.FS, Logger: n.log, Writer: n.writer, OnFatal: n.fail},
 		defaults: partition.Settings{
 			SegmentBytes: n.cfg.SegmentBytes, RetentionTime: 7 * 24 * time.Hour, RetentionBytes: -1,
 			MaxMessageBytes: n.cfg.MessageMaxBytes,

@@ -18,6 +18,17 @@ const (
 	minWALFileSize  = 1 << 20
 )
 
+// ConfigError says that a configuration can't be used: New has done nothing.
+type ConfigError struct {
+	// Problems has an error for each field; it is not empty.
+	Problems []error
+}
+
+func (e *ConfigError) Error() string { return errors.Join(e.Problems...).Error() }
+
+// Unwrap returns the problems.
+func (e *ConfigError) Unwrap() []error { return e.Problems }
+
 // problems collects what is wrong with a configuration.
 type problems []error
 
@@ -26,7 +37,7 @@ func (p *problems) add(flag string, value any, remedy string, args ...any) {
 }
 
 // Validate says of each field that can't be used its flag, its value and what
-// to do. Zero values stand for their defaults.
+// to do, all in one *ConfigError. Zero values stand for their defaults.
 func (c Config) Validate() error {
 	c.setDefaults()
 	var p problems
@@ -43,7 +54,10 @@ func (c Config) Validate() error {
 	c.validateAddresses(&p)
 	c.validateTopics(&p)
 	c.validateRaft(&p)
-	return errors.Join(p...)
+	if len(p) > 0 {
+		return &ConfigError{p}
+	}
+	return nil
 }
 
 func (e *Etcd) validate(p *problems) {

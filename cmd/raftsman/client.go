@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// How long commands wait: a person sits in front of them.
+const (
+	dialTimeout  = 3 * time.Second
+	pingTimeout  = 5 * time.Second
+	adminTimeout = 15 * time.Second // a change: the winner and etcd may be slow
+)
+
+// kafkaFlags say how to reach the cluster through the Kafka protocol.
+type kafkaFlags struct{ brokers []string }
+
+func (k *kafkaFlags) bind(cmd *cobra.Command) {
+	cmd.Flags().StringSliceVar(&k.brokers, "brokers", []string{"127.0.0.1:9092"},
+		"Kafka addresses of one or more nodes, HOST:PORT,... (environment: RAFTSMAN_BROKERS)")
+}
+
+// addresses are the brokers of the flag, else of the environment.
+func (k *kafkaFlags) addresses(cmd *cobra.Command) ([]string, error) {
+	list := k.brokers
+	if env := os.Getenv("RAFTSMAN_BROKERS"); env != "" && !cmd.Flags().Changed("brokers") {
+		list = strings.Split(env, ",")
+	}
+	var brokers []string
+	for _, b := range list {
+		if b = strings.TrimSpace(b); b != "" {
+			brokers = append(brokers, b)
+		}
+	}
+	if len(brokers) == 0 {
+		return nil, usageError{errors.New("--brokers: no address")}
+	}
+	return brokers, nil
+}
+
+// connect returns a client that has reached a broker.
+func (k *kafkaFlags) connect(cmd *cobra.Command, opts ...kgo.Opt) (*kgo.Client, error) {
+	brokers, err := k.addresses(cmd)
+	if err != nil {
+		return nil, err
+	}
+	opts = append([]kgo.Opt{
+		kgo.SeedBrokers(brokers...), kgo.ClientID("raftsman-cli"), kgo.SoftwareNameAndVersion("raftsman", softwareVersion()),
+		kgo.DialTimeout(dialTimeout), kgo.RequestTimeoutOverhead(5 * time.Second), kgo.RetryTimeout(adminTimeout),
+		kgo.MetadataMinAge(250 * time.Millisecond), kgo.DisableClientMetrics(),
+	}, opts...)
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--brokers %s: %w", strings.Join(brokers, ","), err)}
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), pingTimeout)
+	defer cancel()
+	if err := client.Ping(ctx); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("can't reach the cluster at %s: %w; is it running, and is --brokers right?", strings.Join(brokers, ","), err)
+	}
+	return client, nil
+}
+
+// softwareVersion is the version as the protocol allows it.
+func softwareVersion() string {
+	return strings.Trim(strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '.' || r == '-' {
+			return r
+		}
+		return '-'
+	}, version()), ".-")
+}
+
+// admin runs f with an administrative client and a limited time.
+func (k *kafkaFlags) admin(cmd *cobra.Command, f func(ctx context.Context, adm *kadm.Client) error) error {
+	client, err := k.connect(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(cmd.Context(), adminTimeout)
+	defer cancel()
+	adm := kadm.NewClient(client)
+	adm.SetTimeoutMillis(int32((adminTimeout - 3*time.Second).Milliseconds()))
+	return f(ctx, adm)
+}
+
+// topicMetadata describes a topic that must exist.
+func topicMetadata(ctx context.Context, adm *kadm.Client, name string) (kadm.TopicDetail, error) {
+	m, err := adm.Metadata(ctx, name)
+	if err != nil {
+		return kadm.TopicDetail{}, fmt.Errorf("ask for topic %q: %w", name, err)
+	}
+	t, ok := m.Topics[name]
+	if !ok {
+		return t, fmt.Errorf("topic %q does not exist", name)
+	}
+	return t, topicError(name, t.Err)
+}
+
+// topicError says what is wrong with a topic, or nil.
+func topicError(name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
+		return fmt.Errorf("topic %q does not exist", name)
+	}
+	return fmt.Errorf("topic %q: %w", name, err)
+}
+
+// ensureTopic returns a topic's number of partitions. A topic that does not
+// exist is created if the cluster creates topics by itself.
+func ensureTopic(ctx context.Context, client *kgo.Client, name string) (partitions int32, err error) {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	req := kmsg.NewPtrMetadataRequest()
+	req.AllowAutoTopicCreation = true
+	topic := kmsg.NewMetadataRequestTopic()
+	topic.Topic = kmsg.StringPtr(name)
+	req.Topics = append(req.Topics, topic)
+	for {
+		resp, err := req.RequestWith(ctx, client)
+		if err != nil {
+			return 0, fmt.Errorf("ask for topic %q: %w", name, err)
+		}
+		if len(resp.Topics) != 1 {
+			return 0, fmt.Errorf("asked for topic %q, got %d topics", name, len(resp.Topics))
+		}
+		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
+		switch {
+		case errors.Is(err, kerr.UnknownTopicOrPartition):
+			return 0, fmt.Errorf("topic %q does not exist; create it with: raftsman topic create %s", name, name)
+		case errors.Is(err, kerr.LeaderNotAvailable): // being created
+		case err != nil:
+			return 0, topicError(name, err)
+		default:
+			return int32(len(resp.Topics[0].Partitions)), nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("topic %q is being created and has no leader yet: %w", name, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// httpFlags say how to reach a node through HTTP.
+type httpFlags struct{ addr string }
+
+func (h *httpFlags) bind(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&h.addr, "http", "127.0.0.1:8080", "HTTP address of a node, HOST:PORT (environment: RAFTSMAN_HTTP)")
+}
+
+// maxAnswer bounds what is read from a node: cluster.json of a large cluster.
+const maxAnswer = 64 << 20
+
+// get asks for a path and returns the answer's status and body.
+func (h *httpFlags) get(cmd *cobra.Command, path string, timeout time.Duration) (status int, body []byte, err error) {
+	addr := h.addr
+	if env := os.Getenv("RAFTSMAN_HTTP"); env != "" && !cmd.Flags().Changed("http") {
+		addr = env
+	}
+	u, err := httpURL(addr, path)
+	if err != nil {
+		return 0, nil, usageError{fmt.Errorf("--http: %w", err)}
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return 0, nil, usageError{fmt.Errorf("--http: %w", err)}
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		var why *url.Error
+		if errors.As(err, &why) {
+			err = why.Err
+		}
+		if ctx.Err() != nil && cmd.Context().Err() == nil {
+			err = fmt.Errorf("no answer within %s", timeout)
+		}
+		return 0, nil, fmt.Errorf("can't reach the node at %s: %w; is it running, and is --http right?", u, err)
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, fmt.Errorf("read %s: %w", u, err)
+	}
+	return resp.StatusCode, body, nil
+}
+
+// getJSON asks for a path and decodes the answer.
+func (h *httpFlags) getJSON(cmd *cobra.Command, path string, into any) error {
+	status, body, err := h.get(cmd, path, pingTimeout)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusOK {
+		return fmt.Errorf("GET %s: %d %s", path, status, firstLine(body))
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("GET %s: not what a raftsman node answers; is --http right? %w", path, err)
+	}
+	return nil
+}
+
+// httpURL makes a URL of HOST:PORT or http://HOST:PORT.
+func httpURL(addr, path string) (string, error) {
+	if !strings.Contains(addr, "://") {
+		addr = "http://" + addr
+	}
+	u, err := url.Parse(strings.TrimRight(addr, "/") + path)
+	if err != nil {
+		return "", fmt.Errorf("%q is not HOST:PORT", addr)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return "", fmt.Errorf("%q is not HOST:PORT or a URL with http or https", addr)
+	}
+	return u.String(), nil
+}
+
+func firstLine(body []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(body[:min(len(body), 500)])), "\n")
+	return line
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// topicInfo is a topic in a list.
+type topicInfo struct {
+	Name              string            `json:"name"`
+	ID                string            `json:"topic_id"`
+	Partitions        int               `json:"partitions"`
+	ReplicationFactor int               `json:"replication_factor"`
+	Leaderless        int               `json:"leaderless"`
+	UnderReplicated   int               `json:"under_replicated"`
+	Config            map[string]string `json:"config,omitempty"`
+}
+
+func newTopic() *cobra.Command {
+	return group("topic", "Create, see and delete topics", newTopicCreate(), newTopicList(), newTopicDescribe(), newTopicDelete())
+}
+
+func newTopicCreate() *cobra.Command {
+	var (
+		kafka      kafkaFlags
+		partitions int32
+		replicas   int16
+		configs    []string
+		tolerant   bool
+	)
+	cmd := &cobra.Command{
+		Use:     "create NAME",
+		Short:   "Create a topic",
+		Example: "  raftsman topic create orders --partitions 12 --replication-factor 3 --topic-config retention.ms=86400000",
+		Args:    exactArgs("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			config, err := parseTopicConfig(configs)
+			if err != nil {
+				return usageError{err}
+			}
+			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+				_, err := adm.CreateTopic(ctx, partitions, replicas, config, args[0])
+				if errors.Is(err, kerr.TopicAlreadyExists) && tolerant {
+					return nil
+				}
+				if err != nil {
+					return fmt.Errorf("create topic %q: %w", args[0], err)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "created %s\n", args[0])
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.Int32Var(&partitions, "partitions", -1, "number of partitions; -1: the cluster's default")
+	f.Int16Var(&replicas, "replication-factor", -1, "replicas of each partition; -1: the cluster's default")
+	f.StringArrayVar(&configs, "topic-config", nil, "a setting of the topic, NAME=VALUE; may be repeated")
+	f.BoolVar(&tolerant, "if-not-exists", false, "succeed if the topic exists already")
+	kafka.bind(cmd)
+	return cmd
+}
+
+func parseTopicConfig(pairs []string) (map[string]*string, error) {
+	config := make(map[string]*string)
+	for _, kv := range pairs {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return nil, fmt.Errorf("--topic-config %q: it must be NAME=VALUE", kv)
+		}
+		config[k] = &v
+	}
+	return config, nil
+}
+
+func newTopicDelete() *cobra.Command {
+	var (
+		kafka    kafkaFlags
+		tolerant bool
+	)
+	cmd := &cobra.Command{
+		Use:     "delete NAME",
+		Short:   "Delete a topic and all its records",
+		Example: "  raftsman topic delete orders",
+		Args:    exactArgs("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+				resps, err := adm.DeleteTopics(ctx, args[0])
+				if err == nil {
+					err = explained(resps[args[0]].Err, resps[args[0]].ErrMessage)
+				}
+				if errors.Is(err, kerr.UnknownTopicOrPartition) && tolerant {
+					return nil
+				}
+				if err != nil {
+					return fmt.Errorf("delete topic %q: %w", args[0], err)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "deleted %s\n", args[0])
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&tolerant, "if-exists", false, "succeed if there is no such topic")
+	kafka.bind(cmd)
+	return cmd
+}
+
+// explained adds what the server said to its error code.
+func explained(err error, message string) error {
+	if err == nil || message == "" {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, message)
+}
+
+func newTopicList() *cobra.Command {
+	var (
+		kafka    kafkaFlags
+		format   outputFormat
+		internal bool
+	)
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the topics",
+		Example: "  raftsman topic list -o json",
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+				details, err := adm.ListTopicsWithInternal(ctx)
+				if err != nil {
+					return fmt.Errorf("list topics: %w", err)
+				}
+				topics := []topicInfo{}
+				for _, t := range details.Sorted() {
+					if internal || !t.IsInternal {
+						topics = append(topics, summary(t))
+					}
+				}
+				return render(cmd, format, topics, func(w io.Writer) {
+					cells(w, "NAME", "PARTITIONS", "REPLICAS", "LEADERLESS", "UNDER-REPLICATED")
+					for _, t := range topics {
+						cells(w, t.Name, t.Partitions, t.ReplicationFactor, t.Leaderless, t.UnderReplicated)
+					}
+				})
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&internal, "internal", false, "show internal topics too")
+	kafka.bind(cmd)
+	format.bind(cmd)
+	return cmd
+}
+
+func summary(t kadm.TopicDetail) topicInfo {
+	s := topicInfo{Name: t.Topic, ID: t.ID.String(), Partitions: len(t.Partitions), ReplicationFactor: t.Partitions.NumReplicas()}
+	for _, p := range t.Partitions {
+		if p.Leader < 0 {
+			s.Leaderless++
+		}
+		if len(p.ISR) < len(p.Replicas) {
+			s.UnderReplicated++
+		}
+	}
+	return s
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// topicDescription is a topic with its partitions.
+type topicDescription struct {
+	topicInfo
+	Details []partitionInfo `json:"partition_details"`
+}
+
+// partitionInfo is a partition; offsets are nil when its leader can't tell.
+type partitionInfo struct {
+	Partition int32   `json:"partition"`
+	Leader    int32   `json:"leader"`
+	Epoch     int32   `json:"epoch"`
+	Replicas  []int32 `json:"replicas"`
+	ISR       []int32 `json:"isr"`
+	Start     *int64  `json:"start"`
+	End       *int64  `json:"end"`
+}
+
+func newTopicDescribe() *cobra.Command {
+	var (
+		kafka  kafkaFlags
+		format outputFormat
+	)
+	cmd := &cobra.Command{
+		Use:   "describe NAME",
+		Short: "Show a topic's partitions, leaders, replicas and offsets",
+		Example: `  raftsman topic describe orders
+  raftsman topic describe orders -o json`,
+		Args: exactArgs("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+				d, err := describe(ctx, adm, args[0])
+				if err != nil {
+					return err
+				}
+				return render(cmd, format, d, d.table)
+			})
+		},
+	}
+	kafka.bind(cmd)
+	format.bind(cmd)
+	return cmd
+}
+
+// offsetsTimeout is short: a partition without a leader has no offsets to wait for.
+const offsetsTimeout = 5 * time.Second
+
+func describe(ctx context.Context, adm *kadm.Client, name string) (*topicDescription, error) {
+	t, err := topicMetadata(ctx, adm, name)
+	if err != nil {
+		return nil, err
+	}
+	d := &topicDescription{topicInfo: summary(t), Details: []partitionInfo{}}
+	if d.Config, err = topicConfig(ctx, adm, name); err != nil {
+		return nil, err
+	}
+	offsetsCtx, cancel := context.WithTimeout(ctx, offsetsTimeout)
+	defer cancel()
+	// An error is one of some partitions: their offsets stay unknown.
+	starts, _ := adm.ListStartOffsets(offsetsCtx, name)
+	ends, _ := adm.ListEndOffsets(offsetsCtx, name)
+	for _, p := range t.Partitions.Sorted() {
+		d.Details = append(d.Details, partitionInfo{
+			Partition: p.Partition, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR,
+			Start: offsetOf(starts, name, p.Partition), End: offsetOf(ends, name, p.Partition),
+		})
+	}
+	return d, nil
+}
+
+// topicConfig returns what is set for the topic itself.
+func topicConfig(ctx context.Context, adm *kadm.Client, name string) (map[string]string, error) {
+	resources, err := adm.DescribeTopicConfigs(ctx, name)
+	if err == nil && len(resources) != 1 {
+		err = errors.New("no answer")
+	}
+	if err == nil {
+		err = explained(resources[0].Err, resources[0].ErrMessage)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask for the configuration of topic %q: %w", name, err)
+	}
+	config := make(map[string]string)
+	for _, c := range resources[0].Configs {
+		if c.Source.String() == "DYNAMIC_TOPIC_CONFIG" && c.Value != nil {
+			config[c.Key] = *c.Value
+		}
+	}
+	return config, nil
+}
+
+func offsetOf(listed kadm.ListedOffsets, topic string, partition int32) *int64 {
+	o, ok := listed.Lookup(topic, partition)
+	if !ok || o.Err != nil {
+		return nil
+	}
+	return &o.Offset
+}
+
+func (d *topicDescription) table(w io.Writer) {
+	cells(w, "topic", d.Name)
+	cells(w, "id", d.ID)
+	cells(w, "partitions", d.Partitions)
+	cells(w, "replication factor", d.ReplicationFactor)
+	for _, name := range slices.Sorted(maps.Keys(d.Config)) {
+		cells(w, name, d.Config[name])
+	}
+	fmt.Fprintln(w)
+	cells(w, "PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "START", "END")
+	for _, p := range d.Details {
+		leader := "none"
+		if p.Leader >= 0 {
+			leader = fmt.Sprint(p.Leader)
+		}
+		cells(w, p.Partition, leader, p.Epoch, numbers(p.Replicas), numbers(p.ISR), offsetText(p.Start), offsetText(p.End))
+	}
+}
+
+func offsetText(o *int64) string {
+	if o == nil {
+		return "-"
+	}
+	return fmt.Sprint(*o)
+}
