@@ -34,6 +34,7 @@ func Example() {
 		return
 	}
 	ctx, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
 	<-n.Ready()

@@ -164,6 +164,9 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	var wg sync.WaitGroup
 	defer func() {
 		cancel()
+		if n.kafka != nil {
+			err = errors.Join(err, n.kafka.Close()) // answers what is pending while the replicas are still open
+		}
 		wg.Wait()
 		err = errors.Join(err, n.Close())
 	}()
@@ -273,7 +276,6 @@ func (n *Node) openDoors() error {
 	if err != nil {
 		return err
 	}
-	n.onClose("Kafka server", n.kafka.Close)
 	n.gateway, err = gateway.New(gateway.Options{
 		Listener: n.httpLn, Ready: n.readiness, ClusterJSON: n.clusterJSON,
 		Gatherer: gatherer(n.cfg.Registerer), Pprof: n.cfg.PprofEnabled, Logger: n.log,

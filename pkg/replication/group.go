@@ -209,6 +209,15 @@ func (g *Group) checkReach() error {
 	if err != nil {
 		return err
 	}
+	last, err := g.store.LastIndex()
+	if err != nil {
+		return err
+	}
+	if last != 0 && have >= last {
+		// A snapshot was installed and the log behind it was not removed yet.
+		// What raft appends next would not follow it.
+		return g.store.DeleteRange(first, last)
+	}
 	if first > have+1 {
 		return fmt.Errorf("the log begins at index %d and the newest manifest ends at %d: entries between are missing; remove the replica and let it be rebuilt", first, have)
 	}
