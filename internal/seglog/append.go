@@ -7,8 +7,8 @@ import (
 )
 
 // Append adds one complete, valid batch with the given base offset, which is
-// at least the next offset, and leader epoch. The batch is copied and not
-// changed. Readers see it when Append returns; it is durable after SyncTo only.
+// at least the next offset, and leader epoch, which never falls. The batch is
+// copied and not changed. Readers see it when Append returns; it is durable after SyncTo only.
 //
 // Append touches no file. It waits only while the node's tail memory is full
 // of bytes that the Writer has not written yet.
@@ -30,6 +30,11 @@ func (l *Log) Append(batch []byte, baseOffset int64, leaderEpoch int32) error {
 		next := l.next
 		l.mu.Unlock()
 		return fmt.Errorf("append at offset %d: %w: the next one is %d", baseOffset, ErrOutOfRange, next)
+	}
+	if leaderEpoch < l.epoch {
+		epoch := l.epoch
+		l.mu.Unlock()
+		return fmt.Errorf("append at offset %d: leader epoch %d after %d", baseOffset, leaderEpoch, epoch)
 	}
 	seg := l.activeLocked(baseOffset, last, int64(len(batch)))
 	l.appending = true
@@ -57,7 +62,7 @@ func (l *Log) Append(batch []byte, baseOffset int64, leaderEpoch int32) error {
 		seg.crc = a.crc
 		seg.maxTime = max(seg.maxTime, b.maxTime())
 		seg.last = last
-		l.next = last + 1
+		l.next, l.epoch = last+1, leaderEpoch
 		if first.first < 0 {
 			first.first, first.firstOffset = pos, baseOffset
 		}

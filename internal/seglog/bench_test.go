@@ -25,7 +25,6 @@ func benchLog(b *testing.B, opts WriterOptions) *Log {
 	return mustOpen(b, Options{FS: vfs.OS, Dir: b.TempDir() + "/p", Writer: w, OnFatal: func(err error) { b.Error(err) }}, State{})
 }
 
-// appendMany keeps at most two segments on disk.
 func appendMany(b *testing.B, l *Log, batch Batch, n int) {
 	_, next := l.Offsets()
 	for range n {
@@ -46,7 +45,6 @@ func BenchmarkAppend(b *testing.B) {
 				b.SetBytes(int64(len(batch)))
 				b.ReportAllocs()
 				_, next := l.Offsets()
-				segments := 0
 				for b.Loop() {
 					if err := l.Append(batch, next, 1); err != nil {
 						b.Fatal(err)
@@ -57,7 +55,6 @@ func BenchmarkAppend(b *testing.B) {
 						if err := l.RemoveObsolete(l.State()); err != nil {
 							b.Fatal(err)
 						}
-						segments++
 					}
 				}
 			})

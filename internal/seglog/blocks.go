@@ -40,8 +40,9 @@ type blocks struct {
 func newBlocks(budget int64) *blocks {
 	b := &blocks{queue: make(chan *block, 64)}
 	b.mem.size = blockBytes
-	b.mem.keep = max(16, int(budget/4/blockBytes))
-	b.cache = newCache[blockKey](max(budget, 4*blockBytes),
+	budget = max(budget, 4*blockBytes)
+	b.mem.arena = &arena{limit: budget + 2*readAhead*blockBytes} // some are always in readers' hands
+	b.cache = newCache[blockKey](budget,
 		func(b *block) { b.refs.Add(1) }, func(b *block) { b.release() })
 	for range 2 {
 		b.wg.Go(func() {

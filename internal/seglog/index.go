@@ -177,7 +177,7 @@ func (l *Log) index(x extent) ([]indexEntry, error) {
 		return nil, fmt.Errorf("rebuild index of segment %d in %s: %w", info.Base, l.dir, err)
 	}
 	defer h.release()
-	entries, err = scanFile(h, x.seg.name, info, l.interval)
+	entries, _, err = scanFile(h, x.seg.name, info, l.interval)
 	if err != nil {
 		return nil, err
 	}

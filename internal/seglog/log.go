@@ -22,8 +22,9 @@ type Options struct {
 	SegmentBytes int64
 	// IndexInterval is the number of bytes between index entries; default 4096.
 	IndexInterval int
-	// OnFatal is called once when a write or fsync failed, on any goroutine and
-	// with no lock held. The log accepts nothing more.
+	// OnFatal is called once when a write or fsync failed, with no lock held,
+	// on the goroutine of a SyncTo or of the Writer: it may close the log, but
+	// not wait for the Writer. The log accepts nothing more.
 	OnFatal func(error)
 }
 
@@ -65,6 +66,7 @@ type Log struct {
 
 	lastTick atomic.Int64          // Writer.tick of the last Append
 	dead     atomic.Pointer[error] // why it accepts nothing more: closed or failed
+	failure  atomic.Pointer[error] // what failed, until OnFatal was told
 
 	appendMu sync.Mutex // one Append or SetStart at a time
 
@@ -77,6 +79,7 @@ type Log struct {
 	mu        sync.Mutex
 	start     int64
 	next      int64
+	epoch     int32      // of the last batch, as far as it was seen
 	segs      []*segment // not obsolete, oldest first; the last is the active one
 	stale     []*segment // obsolete, oldest first, file not removed yet
 	unwritten []*segment // not wholly in their file, oldest first
@@ -97,15 +100,20 @@ func (l *Log) alive() error {
 
 func (l *Log) closed() bool { return errors.Is(l.alive(), ErrClosed) }
 
-// kill makes err the log's end, under wmu, and says whether it is: the caller
-// tells OnFatal then, without locks. It has to happen before another writer
-// can try again what failed.
-func (l *Log) kill(err error) (first bool) {
-	if !l.dead.CompareAndSwap(nil, &err) {
-		return false
+// kill makes err the log's end, under wmu: before another writer can try again
+// what failed. Its caller calls tell when it holds no lock any more.
+func (l *Log) kill(err error) {
+	if l.dead.CompareAndSwap(nil, &err) {
+		l.failure.Store(&err)
+		l.abandon()
 	}
-	l.abandon()
-	return true
+}
+
+// tell reports a failure, once.
+func (l *Log) tell() {
+	if err := l.failure.Swap(nil); err != nil {
+		l.onFatal(*err)
+	}
 }
 
 // abandon gives back the memory of what can't be written any more: it must not

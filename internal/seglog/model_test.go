@@ -191,6 +191,12 @@ func testModel(t *testing.T, seed uint64) {
 			codec := []int{0, 0, 0, 1, 2, 3, 4, xerialSnappy}[r.IntN(8)]
 			size := []int{10, 100, 100, 3000, 9000}[r.IntN(5)]
 			b, recs := randomBatch(t, r, codec, 6, size, now)
+			if r.IntN(8) == 0 {
+				b.SetMaxTimestamp(now, true)
+				for i := range recs {
+					recs[i].ts = now
+				}
+			}
 			epoch := int32(step / 50)
 			mb := m.append(b, recs, epoch)
 			if err := l.Append(b, mb.base(), epoch); err != nil {

@@ -23,7 +23,7 @@ func Open(opts Options, st State) (*Log, error) {
 	l := &Log{
 		fs: opts.FS, dir: opts.Dir, logger: opts.Logger, w: opts.Writer, onFatal: opts.OnFatal,
 		segmentBytes: opts.SegmentBytes, interval: int64(opts.IndexInterval),
-		start: st.Start, next: st.Next,
+		start: st.Start, next: st.Next, epoch: minEpoch,
 	}
 	if err := makeDir(l.fs, l.dir); err != nil {
 		return nil, fmt.Errorf("open segments: %w", err)
@@ -54,7 +54,7 @@ func (l *Log) openActive(s *segment, info SegmentInfo) error {
 		return err
 	}
 	defer f.Close()
-	s.entries, err = scanFile(f, s.name, info, l.interval)
+	s.entries, l.epoch, err = scanFile(f, s.name, info, l.interval)
 	l.unwritten = append(l.unwritten, s)
 	return err
 }

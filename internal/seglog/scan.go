@@ -44,17 +44,16 @@ func (w *walker) check(h Batch) error {
 const scanBytes = 1 << 20
 
 // scanFile reads a whole segment, checks it against info (CRC, headers, last
-// offset, greatest timestamp), and returns its index.
-func scanFile(f io.ReaderAt, name string, info SegmentInfo, interval int64) ([]indexEntry, error) {
+// offset, greatest timestamp), and returns its index and last leader epoch.
+func scanFile(f io.ReaderAt, name string, info SegmentInfo, interval int64) (entries []indexEntry, epoch int32, err error) {
 	var (
-		entries []indexEntry
-		crc     uint32
-		head    [BatchHeaderLen]byte
-		have    int   // bytes of head
-		skip    int64 // rest of a batch
-		top     = int64(-1)
-		w       = walker{seg: name, end: info.Bytes, last: info.LastOffset, next: info.Base, exact: true, epoch: minEpoch}
-		buf     = make([]byte, min(scanBytes, info.Bytes))
+		crc  uint32
+		head [BatchHeaderLen]byte
+		have int   // bytes of head
+		skip int64 // rest of a batch
+		top  = int64(-1)
+		w    = walker{seg: name, end: info.Bytes, last: info.LastOffset, next: info.Base, exact: true, epoch: minEpoch}
+		buf  = make([]byte, min(scanBytes, info.Bytes))
 	)
 	var bad error // of a header; what the CRC says comes first
 	for at := int64(0); at < info.Bytes; {
@@ -62,9 +61,9 @@ func scanFile(f io.ReaderAt, name string, info SegmentInfo, interval int64) ([]i
 		n, err := f.ReadAt(p, at)
 		if n < len(p) {
 			if err == io.EOF {
-				return nil, &DamageError{File: name, Offset: at + int64(n), Reason: fmt.Sprintf("the file ends here, wanted %d bytes", info.Bytes)}
+				return nil, 0, &DamageError{File: name, Offset: at + int64(n), Reason: fmt.Sprintf("the file ends here, wanted %d bytes", info.Bytes)}
 			}
-			return nil, fmt.Errorf("read %s: %w", name, err)
+			return nil, 0, fmt.Errorf("read %s: %w", name, err)
 		}
 		crc = crc32.Update(crc, castagnoli, p)
 		at += int64(n)
@@ -91,15 +90,15 @@ func scanFile(f io.ReaderAt, name string, info SegmentInfo, interval int64) ([]i
 	case crc != info.CRC:
 		reason := fmt.Sprintf("crc32c %08x of %d bytes, expected %08x", crc, info.Bytes, info.CRC)
 		if d, ok := bad.(*DamageError); ok {
-			return nil, &DamageError{File: name, Offset: d.Offset, Reason: d.Reason + "; " + reason}
+			return nil, 0, &DamageError{File: name, Offset: d.Offset, Reason: d.Reason + "; " + reason}
 		}
-		return nil, &DamageError{File: name, Reason: reason}
+		return nil, 0, &DamageError{File: name, Reason: reason}
 	case bad != nil:
-		return nil, bad
+		return nil, 0, bad
 	case w.pos != info.Bytes || w.next != info.LastOffset+1:
-		return nil, &DamageError{File: name, Offset: w.pos, Reason: fmt.Sprintf("ends at offset %d, expected %d", w.next-1, info.LastOffset)}
+		return nil, 0, &DamageError{File: name, Offset: w.pos, Reason: fmt.Sprintf("ends at offset %d, expected %d", w.next-1, info.LastOffset)}
 	case top != info.MaxTimestamp:
-		return nil, &DamageError{File: name, Reason: fmt.Sprintf("greatest timestamp %d, expected %d", top, info.MaxTimestamp)}
+		return nil, 0, &DamageError{File: name, Reason: fmt.Sprintf("greatest timestamp %d, expected %d", top, info.MaxTimestamp)}
 	}
-	return entries, nil
+	return entries, w.epoch, nil
 }

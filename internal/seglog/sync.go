@@ -9,6 +9,7 @@ import (
 // the files' names are durable. st came from State of this log, or was given
 // to Open; segments that RemoveObsolete has removed since are an error.
 func (l *Log) SyncTo(st State) error {
+	defer l.tell()
 	l.syncMu.Lock()
 	defer l.syncMu.Unlock()
 	segs, dirty, err := l.unsynced(st)
@@ -84,11 +85,8 @@ func (l *Log) unsynced(st State) (segs []*segment, dirty bool, err error) {
 
 func (l *Log) failSync(err error) error {
 	l.wmu.Lock()
-	first := l.kill(err)
-	l.wmu.Unlock()
-	if first {
-		l.onFatal(err)
-	}
+	defer l.wmu.Unlock()
+	l.kill(err)
 	return err
 }
 

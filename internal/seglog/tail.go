@@ -61,35 +61,62 @@ func (c *chunk) release() {
 	}
 }
 
-// buffers is a free list of page-aligned memory of one size.
+// arena is what several free lists may take from the heap. Free buffers stay
+// within it, of whatever size; buffers in use may exceed it.
+type arena struct {
+	limit int64
+	taken atomic.Int64 // in use or free
+}
+
+// buffers is a free list of page-aligned memory of one size. Memory that was
+// used before is much cheaper than fresh one, on a virtual machine above all.
 type buffers struct {
-	size int
-	mu   sync.Mutex
-	free [][]byte
-	keep int // free ones kept at most
+	size  int
+	arena *arena
+	other *buffers // gives way when the arena is full; may be nil
+	mu    sync.Mutex
+	free  [][]byte
 }
 
 func (b *buffers) get() []byte {
-	b.mu.Lock()
-	if n := len(b.free); n > 0 {
-		buf := b.free[n-1]
-		b.free = b.free[:n-1]
-		b.mu.Unlock()
+	if buf := b.pop(); buf != nil {
 		return buf
 	}
-	b.mu.Unlock()
+	if b.arena.taken.Add(int64(b.size)) > b.arena.limit && b.other != nil {
+		for n := b.size; n > 0 && b.other.pop() != nil; n -= b.other.size {
+			b.arena.taken.Add(-int64(b.other.size))
+		}
+	}
 	// The runtime aligns objects of this size to pages, but promises nothing.
 	raw := make([]byte, b.size+pageSize)
 	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(raw))) & (pageSize - 1))
 	return raw[skip : skip+b.size : skip+b.size]
 }
 
-func (b *buffers) put(buf []byte) {
+func (b *buffers) pop() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if buf != nil && len(b.free) < b.keep {
-		b.free = append(b.free, buf)
+	n := len(b.free)
+	if n == 0 {
+		return nil
 	}
+	buf := b.free[n-1]
+	b.free[n-1] = nil
+	b.free = b.free[:n-1]
+	return buf
+}
+
+func (b *buffers) put(buf []byte) {
+	if buf == nil {
+		return
+	}
+	if b.arena.taken.Load() > b.arena.limit {
+		b.arena.taken.Add(-int64(b.size))
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free = append(b.free, buf)
 }
 
 // tails is the memory of all tails of a node.
@@ -114,8 +141,9 @@ func newTails(budget int64, chunkBytes int, kick func()) *tails {
 	t.large.size = chunkBytes
 	t.small.size = max(pageSize, chunkBytes/16/pageSize*pageSize)
 	t.budget = max(budget, 4*int64(chunkBytes))
-	t.large.keep = max(4, int(t.budget/16)/chunkBytes)
-	t.small.keep = max(16, int(t.budget/32)/t.small.size)
+	a := &arena{limit: t.budget}
+	t.large.arena, t.large.other = a, &t.small
+	t.small.arena, t.small.other = a, &t.large
 	t.freed.L = &t.mu
 	return t
 }

@@ -24,18 +24,14 @@ type writeJob struct {
 
 // flush writes full chunks and sealed segments or, if all, everything placed
 // when it was called; detach gives up the current chunk too. more says that
-// it stopped early. An error has ended the log, and was told to OnFatal.
+// it stopped early. An error has ended the log: tell.
 func (l *Log) flush(all, detach bool) (more bool, err error) {
 	l.wmu.Lock()
+	defer l.wmu.Unlock()
 	more, err = l.flushLocked(all, detach)
-	first := false
 	if err != nil {
 		err = fmt.Errorf("write segments in %s: %w", l.dir, err)
-		first = l.kill(err)
-	}
-	l.wmu.Unlock()
-	if first {
-		l.onFatal(err)
+		l.kill(err)
 	}
 	return more, err
 }

@@ -179,7 +179,11 @@ func (w *Writer) run() {
 		all := l.wantAll
 		l.queued, l.wantAll = false, false
 		w.mu.Unlock()
-		if more, _ := l.flush(all, all); more { // an error was told to OnFatal
+		more, err := l.flush(all, all)
+		if err != nil {
+			l.tell()
+		}
+		if more {
 			w.enqueue(l, false) // others first
 		}
 	}

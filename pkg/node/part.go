@@ -212,7 +212,7 @@ func (n *Node) reportStatus(ctx context.Context) error {
 				return err
 			}
 			if string(value) != written || session != writtenBy {
-				if err := n.writeStatus(ctx, session, value); err == nil {
+				if err := n.writeStatus(ctx, session, status); err == nil {
 					written, writtenBy = string(value), session
 				} else if ctx.Err() == nil {
 					n.log.Debug("status could not be written", "err", err)
@@ -227,17 +227,16 @@ func (n *Node) reportStatus(ctx context.Context) error {
 	}
 }
 
-func (n *Node) writeStatus(ctx context.Context, session *election.Session, status []byte) error {
+func (n *Node) writeStatus(ctx context.Context, session *election.Session, status cluster.NodeStatus) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	me, err := cluster.Encode(n.self())
 	if err != nil {
 		return err
 	}
-	keys := n.store.Keys()
 	return errors.Join(
-		session.Update(ctx, keys.Status(n.ID()), status),
-		session.Update(ctx, keys.Node(n.ID()), me))
+		n.store.SetNodeStatus(ctx, session.Lease(), status),
+		session.Update(ctx, n.store.Keys().Node(n.ID()), me))
 }
 
 func (n *Node) status() cluster.NodeStatus {

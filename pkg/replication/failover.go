@@ -279,7 +279,9 @@ func (g *Group) stand(again bool) {
 	if g.raft.State() != raft.Follower {
 		return
 	}
-	g.log.Info("the leader's node is lost: standing for election", "leader", g.lastLeader.Load())
+	if leader := g.lastLeader.Load(); leader != 0 {
+		g.log.Info("the leader's node is lost: standing for election", "leader", leader)
+	}
 	_, err := g.trans.Deliver(&raft.TimeoutNowRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(serverID(g.replica)), Addr: []byte(serverAddr(g.replica))},
 	})

@@ -58,6 +58,7 @@ type Group struct {
 
 	status     atomic.Pointer[Status]
 	lastLeader atomic.Uint64 // the last replica that was known to lead
+	fresh      bool          // it bootstrapped now and is to be the first leader
 	target     atomic.Pointer[Target]
 	// staging counts followers that are being sent segments; no snapshot is
 	// taken meanwhile, so that the log still reaches back to their manifest.
@@ -71,6 +72,11 @@ type Group struct {
 
 // maxAppendEntries keeps a message within about 16 MiB: entries hold up to 1 MiB.
 const maxAppendEntries = 16
+
+const (
+	firstElection     = 40 * time.Millisecond // between the tries of a new group's preferred leader
+	maxFirstElections = 50
+)
 
 // OpenGroup opens a replica. It returns when the state machine was restored
 // from the newest manifest; the rest of the log is applied once the group has
@@ -183,6 +189,7 @@ func (g *Group) bootstrapOnce() error {
 		if err := raft.BootstrapCluster(g.raftConfig(), g.store, g.store, g.snapshots, g.trans, configuration); err != nil {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
+		g.fresh = g.cfg.Initial[0] == g.replica
 	}
 	return g.store.SetUint64(keyBootstrapped, 1)
 }
@@ -229,10 +236,23 @@ func (g *Group) run(ctx context.Context) {
 	defer close(g.done)
 	steps := time.NewTicker(250 * time.Millisecond)
 	defer steps.Stop()
-	for {
+	first := time.NewTicker(firstElection)
+	defer first.Stop()
+	if !g.fresh {
+		first.Stop()
+	}
+	for try := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
+		case <-first.C:
+			// A new group's preferred leader does not wait for timers, only for
+			// the others to open their replicas.
+			if try++; g.status.Load().Leader != 0 || try > maxFirstElections {
+				first.Stop()
+				continue
+			}
+			g.stand(try > 1)
 		case <-g.notify:
 		case <-g.observed:
 		case <-g.kick:
