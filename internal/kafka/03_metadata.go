@@ -37,6 +37,7 @@ func (s *Server) metadata(ctx context.Context, x *exchange, req *kmsg.MetadataRe
 		failed = s.autoCreate(ctx, x, req)
 	}
 
+	s.awaitLive(ctx, req, all)
 	brokers := s.brokers(x.conn.listener)
 	live := s.live(x.conn.listener)
 	for _, b := range brokers {
@@ -66,6 +67,27 @@ func (s *Server) metadata(ctx context.Context, x *exchange, req *kmsg.MetadataRe
 		}
 	}
 	return resp
+}
+
+// awaitLive gives an election that is under way a moment to end.
+func (s *Server) awaitLive(ctx context.Context, req *kmsg.MetadataRequest, all bool) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.Limits.LeaderWait)
+	defer cancel()
+	if all {
+		s.backend.AwaitLeaders(ctx, nil)
+		return
+	}
+	names := make([]string, 0, len(req.Topics))
+	for i := range req.Topics {
+		if t := &req.Topics[i]; t.Topic != nil {
+			names = append(names, *t.Topic)
+		} else if info, ok := s.backend.TopicByID(t.TopicID); ok {
+			names = append(names, info.Name)
+		}
+	}
+	if len(names) > 0 {
+		s.backend.AwaitLeaders(ctx, names)
+	}
 }
 
 // metadataTopic answers for a topic that was asked for by name or id.

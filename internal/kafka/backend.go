@@ -26,6 +26,12 @@ type Backend interface {
 	// topics, leaders or live brokers. Take it before looking.
 	TopicsChanged() <-chan struct{}
 
+	// AwaitLeaders returns when the leaders of the named topics (nil is all) are
+	// known to be alive; when waiting longer is of no use; or when ctx ends. A
+	// client that has just lost a leader asks for Metadata at once, and one that
+	// is told of the dead one asks again seconds later only.
+	AwaitLeaders(ctx context.Context, topics []string)
+
 	// Partition returns the local replica, or UNKNOWN_TOPIC_OR_PARTITION,
 	// NOT_LEADER_OR_FOLLOWER or KAFKA_STORAGE_ERROR. The handle may outlive
 	// the replica's leadership or the replica itself; its methods then fail.

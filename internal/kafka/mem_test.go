@@ -74,6 +74,8 @@ func (b *memBackend) Topics() (list []TopicInfo) {
 	return list
 }
 
+func (b *memBackend) AwaitLeaders(context.Context, []string) {}
+
 func (b *memBackend) TopicsChanged() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()

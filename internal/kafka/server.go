@@ -53,6 +53,7 @@ type Limits struct {
 	IdleTimeout        time.Duration // between requests; default 10 min
 	StallTimeout       time.Duration // for the next MiB of a request or 4 MiB of a response; default 1 min
 	CreateWait         time.Duration // that Metadata waits for leaders of what it created; default 1 s
+	LeaderWait         time.Duration // that Metadata waits for an election under way; default 600 ms
 	CloseTimeout       time.Duration // that Close waits for pending requests; default 5 s
 }
 
@@ -78,6 +79,7 @@ func (l *Limits) setDefaults() {
 	orTime(&l.IdleTimeout, 10*time.Minute)
 	orTime(&l.StallTimeout, time.Minute)
 	orTime(&l.CreateWait, time.Second)
+	orTime(&l.LeaderWait, 600*time.Millisecond)
 	orTime(&l.CloseTimeout, 5*time.Second)
 }
 
@@ -98,6 +100,7 @@ func (l *Limits) validate() error {
 		{"IdleTimeout", int64(l.IdleTimeout), 1 << 62},
 		{"StallTimeout", int64(l.StallTimeout), 1 << 62},
 		{"CreateWait", int64(l.CreateWait), 1 << 62},
+		{"LeaderWait", int64(l.LeaderWait), 1 << 62},
 		{"CloseTimeout", int64(l.CloseTimeout), 1 << 62},
 	} {
 		if v.have < 1 || v.have > v.most {

@@ -40,6 +40,7 @@ type Node struct {
 	host        *replication.Host
 	writer      *seglog.Writer
 	leaders     *leaders
+	verifier    *verifier
 	replicas    *replicas
 	producerIDs *producerIDs
 	kafka       *kafka.Server
@@ -190,7 +191,10 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	wg.Go(func() { n.background("election", n.takePart(ctx)) })
 	wg.Go(func() { n.background("status", n.reportStatus(ctx)) })
 	wg.Go(func() { n.background("HTTP server", n.gateway.Run(ctx)) })
-	wg.Go(func() { n.background("Kafka server", n.kafka.Serve()) })
+	wg.Go(func() {
+		n.takeBearings(ctx)
+		n.background("Kafka server", n.kafka.Serve())
+	})
 
 	select {
 	case <-ctx.Done():
@@ -257,6 +261,7 @@ func (n *Node) openStores() error {
 	n.onClose("replicas", n.replicas.close)
 	n.producerIDs = &producerIDs{alloc: n.store.AllocProducerIDs, log: n.log}
 	n.onClose("producer ids", func() error { n.producerIDs.close(); return nil })
+	n.verifier = n.newVerifier()
 	n.watchPeers()
 	return n.host.Start()
 }

@@ -184,6 +184,8 @@ func (n *Node) watchPeers() {
 	n.host.Net().Watch(func(ev raftnet.PeerEvent) {
 		if ev.Up {
 			n.leaders.tellAll(ev.Node)
+		} else {
+			n.verifier.noteLoss()
 		}
 		n.wake()
 	})
@@ -284,6 +286,7 @@ func (n *Node) settle() {
 	n.settled = true
 	n.mu.Unlock()
 	n.checkReady()
+	n.wake()
 }
 
 func (n *Node) checkReady() {

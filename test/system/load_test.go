@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+const minAge = 5 * time.Second
+
 // load is an idempotent producer (acks all) that writes 0, 1, 2, … to
 // partition 0 of a topic until it is stopped, and notes each acknowledgement.
 type load struct {
@@ -34,6 +36,9 @@ func startLoad(t *testing.T, brokers []string, topic string) *load {
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(200),
+		// franz-go asks for metadata again after 5 s at the earliest; leaders are
+		// lost more often than that here.
+		kgo.MetadataMinAge(minAge),
 	)
 	if err != nil {
 		t.Fatal(err)

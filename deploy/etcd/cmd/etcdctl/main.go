@@ -1,0 +1,6 @@
+// Command etcdctl is etcdctl, built from the modules that this repository pins.
+package main
+
+import "go.etcd.io/etcd/etcdctl/v3/ctlv3"
+
+func main() { ctlv3.MustStart() }

@@ -1,0 +1,162 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/raftsman/raftsman/internal/cluster"
+	"github.com/raftsman/raftsman/internal/raftnet"
+	"github.com/raftsman/raftsman/pkg/replication"
+)
+
+const (
+	kindEcho = replication.KindUser + 1
+
+	echoTimeout = 100 * time.Millisecond
+	// freshEcho is how long an answer counts.
+	freshEcho = 20 * time.Millisecond
+	// electionPatience is how long after a node was lost an election may be
+	// under way; later, waiting for a leader is of no use.
+	electionPatience = 3 * time.Second
+)
+
+// verifier knows which nodes have answered just now. A client that lost its
+// leader may ask for the new one before this node has noticed the loss.
+type verifier struct {
+	call func(ctx context.Context, node int32) error
+
+	mu   sync.Mutex
+	seen map[int32]time.Time // the last answer
+	lost time.Time           // when a node was last lost, or did not answer
+}
+
+func (v *verifier) noteLoss() {
+	v.mu.Lock()
+	v.lost = time.Now()
+	v.mu.Unlock()
+}
+
+// electing says whether a node was lost lately.
+func (v *verifier) electing() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return time.Since(v.lost) < electionPatience
+}
+
+// answer says whether all the nodes answer, and asks those that did not just now.
+func (v *verifier) answer(ctx context.Context, nodes map[int32]bool) bool {
+	var (
+		wg     sync.WaitGroup
+		mu     sync.Mutex
+		silent bool
+	)
+	for node := range nodes {
+		v.mu.Lock()
+		fresh := time.Since(v.seen[node]) < freshEcho
+		v.mu.Unlock()
+		if fresh {
+			continue
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, echoTimeout)
+			defer cancel()
+			err := v.call(ctx, node)
+			v.mu.Lock()
+			if err == nil {
+				v.seen[node] = time.Now()
+			} else {
+				v.lost = time.Now()
+			}
+			v.mu.Unlock()
+			mu.Lock()
+			silent = silent || err != nil
+			mu.Unlock()
+		})
+	}
+	wg.Wait()
+	return !silent
+}
+
+// AwaitLeaders implements kafka.Backend.
+func (b backend) AwaitLeaders(ctx context.Context, topics []string) {
+	retry := time.NewTicker(freshEcho)
+	defer retry.Stop()
+	for {
+		changed := b.n.changes.wait()
+		nodes, missing := b.leadersOf(topics)
+		if missing && !b.n.verifier.electing() {
+			return
+		}
+		if b.n.verifier.answer(ctx, nodes) && !missing {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-retry.C:
+		}
+	}
+}
+
+// leadersOf returns the other nodes that lead partitions of topics, and whether
+// a placed partition has no leader that is alive.
+func (b backend) leadersOf(topics []string) (nodes map[int32]bool, missing bool) {
+	v := b.n.store.View()
+	if topics == nil {
+		topics = v.TopicNames()
+	}
+	nodes = make(map[int32]bool)
+	for _, name := range topics {
+		t, ok := v.Topics[name]
+		if !ok {
+			continue
+		}
+		for _, p := range b.topic(v, name, t).Partitions {
+			_, placed := v.Assignments[cluster.TopicPartition{Topic: name, Partition: p.Index}]
+			switch {
+			case p.Leader < 0:
+				missing = missing || placed
+			case p.Leader != b.NodeID():
+				nodes[p.Leader] = true
+			}
+		}
+	}
+	return nodes, missing
+}
+
+const bearingsTimeout = 1500 * time.Millisecond
+
+// takeBearings waits a moment, before the first client is let in, until this
+// node knows who leads: it can then send the clients of its former life to the
+// right place at once.
+func (n *Node) takeBearings(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, bearingsTimeout)
+	defer cancel()
+	for {
+		changed := n.changes.wait()
+		n.mu.Lock()
+		settled := n.settled
+		n.mu.Unlock()
+		if _, missing := (backend{n}).leadersOf(nil); settled && !missing {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+func (n *Node) newVerifier() *verifier {
+	n.host.Net().Handle(byte(kindEcho), func(int32, []byte) ([]byte, error) { return nil, nil })
+	return &verifier{
+		seen: make(map[int32]time.Time),
+		call: func(ctx context.Context, node int32) error {
+			_, err := n.host.Net().Call(ctx, node, raftnet.Control, byte(kindEcho), nil)
+			return err
+		},
+	}
+}
