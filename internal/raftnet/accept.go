@@ -79,7 +79,7 @@ func (n *Net) welcome(nc net.Conn) (*conn, error) {
 		return nil, err
 	}
 	version, reason := judge(h, n.opts.Identity, n.opts.CheckPeer)
-	a := answer{version: version, lowest: lowestVersion, from: n.opts.Identity, reason: reason}
+	a := answer{version: version, lowest: lowestVersion, from: n.opts.Identity, life: n.life, reason: reason}
 	if reason != "" {
 		a.version, a.status = protocolVersion, statusRefused
 	}

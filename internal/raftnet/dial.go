@@ -112,6 +112,9 @@ func (p *peer) tryDial(class Class, slot byte) (*conn, error) {
 		nc.Close()
 		return nil, fmt.Errorf("handshake with %s: %w", addr, err)
 	}
+	if class == Control {
+		p.meet(a.life)
+	}
 	return newConn(nc, class, slot, p.node, a.from.Incarnation, p.n.metrics), nil
 }
 

@@ -26,7 +26,7 @@
 //	hello:   "RSMN"  version u16  lowest version u16  body length u16  body  CRC u32
 //	  body:  cluster id str8, node i32, incarnation str8, wanted node i32, class u8, slot u8
 //	answer:  "RSMN"  version u16  lowest version u16  body length u16  body  CRC u32
-//	  body:  status u8 (0 = welcome), cluster id str8, node i32, incarnation str8, reason str16
+//	  body:  status u8 (0 = welcome), cluster id str8, node i32, incarnation str8, life u64, reason str16
 //
 // The CRC covers everything before it. Bytes after the known fields of a body
 // are ignored, so that later versions can add some. Both sides speak the lower
@@ -34,7 +34,9 @@
 // acceptor refuses another cluster, a wanted node that it is not, its own node
 // id, and what Options.CheckPeer refuses; the dialler checks the answer in the
 // same way. A newer connection of the same node, class and slot replaces the
-// older, and a new incarnation replaces all connections of the old one.
+// older, and a new incarnation replaces all connections of the old one. The life
+// is a random number of the process: a node that was restarted so quickly that no
+// dial failed is reported down and up all the same.
 //
 // # Frames
 //

@@ -7,6 +7,9 @@ type PeerEvent struct {
 	Node   int32
 	Up     bool
 	Reason string // why it is down
+	// Restarted says with Up that another process answers than before, so that
+	// whatever the node led it leads no longer.
+	Restarted bool
 }
 
 // events hands peer events to watchers, one at a time and in order.

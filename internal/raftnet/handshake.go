@@ -33,6 +33,7 @@ type answer struct {
 	version, lowest uint16
 	status          byte
 	from            identity.Identity
+	life            uint64 // of the answering process; another one has another
 	reason          string
 }
 
@@ -110,6 +111,7 @@ func (a *answer) encode() []byte {
 	b = appendStr8(b, a.from.ClusterID)
 	b = binary.BigEndian.AppendUint32(b, uint32(a.from.NodeID))
 	b = appendStr8(b, a.from.Incarnation)
+	b = binary.BigEndian.AppendUint64(b, a.life)
 	reason := a.reason[:min(len(a.reason), maxErrorText)]
 	b = binary.BigEndian.AppendUint16(b, uint16(len(reason)))
 	b = append(b, reason...)
@@ -126,6 +128,7 @@ func readAnswer(r io.Reader) (a answer, err error) {
 	a.from.ClusterID = c.str8()
 	a.from.NodeID = int32(c.u32())
 	a.from.Incarnation = c.str8()
+	a.life = c.u64()
 	a.reason = c.str16()
 	return a, c.err()
 }

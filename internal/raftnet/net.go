@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ type Net struct {
 	events  *events
 	ctx     context.Context // ends at Close
 	cancel  context.CancelCauseFunc
+	life    uint64        // tells this process from one before it, never 0
 	nextID  atomic.Uint64 // request ids
 	inbox   atomic.Int64  // bytes that wait for raft, all groups together
 
@@ -52,7 +54,7 @@ func newNet(opts Options) (*Net, error) {
 		return nil, fmt.Errorf("raftnet: %w", err)
 	}
 	n := &Net{
-		opts: opts, metrics: m, events: newEvents(),
+		opts: opts, metrics: m, events: newEvents(), life: rand.Uint64() | 1,
 		peers: make(map[int32]*peer), accepted: make(map[*conn]struct{}), control: make(map[int32]*pool),
 		healthy: make(chan struct{}), isHealthy: true,
 	}

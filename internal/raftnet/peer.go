@@ -29,6 +29,8 @@ type peer struct {
 	// quietFrom is since when silence counts: the last pong, or later.
 	quietFrom time.Time
 	refusal   string // logged last
+	life      uint64 // of the peer's process when it was last met; 0 before
+	reborn    bool   // it is another process than when the peer was last up
 }
 
 // slot is one connection that is kept dialled.
@@ -125,12 +127,26 @@ func (p *peer) ponged(rtt time.Duration) {
 		p.up = true
 		p.m.up.Set(1)
 		p.changedLocked()
-		p.n.events.publish(PeerEvent{Node: p.node, Up: true})
+		p.n.events.publish(PeerEvent{Node: p.node, Up: true, Restarted: p.reborn})
+		p.reborn = false
 	}
 	p.mu.Unlock()
 	if rise {
 		p.n.opts.Logger.Info("peer is up", "node", p.node)
 		p.kick()
+	}
+}
+
+// meet notes which process answers. One that was restarted so quickly that no
+// redial failed was down all the same: what it led has no leader now.
+func (p *peer) meet(life uint64) {
+	p.mu.Lock()
+	another := p.life != 0 && p.life != life
+	p.life = life
+	p.reborn = p.reborn || another
+	p.mu.Unlock()
+	if another {
+		p.down("its process was restarted")
 	}
 }
 

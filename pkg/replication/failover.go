@@ -18,7 +18,7 @@ import (
 // without waiting for raft's timers.
 //
 // A node that has lost another one (its connection broke and can't be made
-// again, or its pings stopped) reports to the other survivors, for each group
+// again, its pings stopped, or another process answers in its place) reports to the other survivors, for each group
 // that the lost node led, the end of its own log. Raft's TimeoutNow skips
 // pre-vote and the check for a known leader, so nobody acts alone: once a
 // majority of the group's voters other than the leader have lost it, the one
@@ -80,7 +80,8 @@ func (f *failover) register() {
 
 // run reacts to lost nodes until ctx ends.
 func (f *failover) run(ctx context.Context) {
-	lost := make(map[int32]int) // node → rounds left
+	lost := make(map[int32]int)       // node → rounds left
+	restarted := make(map[int32]bool) // lost nodes that are back, without their leaderships
 	retry := time.NewTicker(retryReport)
 	defer retry.Stop()
 	retry.Stop()
@@ -90,15 +91,18 @@ func (f *failover) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case ev := <-f.events:
-			if ev.Up {
-				f.host.cfg.Logger.Info("peer is up", "peer", ev.Node)
+			if ev.Up && !ev.Restarted {
 				delete(lost, ev.Node)
 				continue
 			}
-			f.host.cfg.Logger.Warn("peer is lost", "peer", ev.Node, "reason", ev.Reason)
+			if ev.Up {
+				restarted[ev.Node] = true
+			} else {
+				delete(restarted, ev.Node)
+			}
 			lost[ev.Node] = maxRetries
 			retry.Reset(retryReport)
-			f.round(ev.Node, tried)
+			f.round(ev.Node, ev.Up, tried)
 		case <-f.wake:
 			for node := range lost {
 				f.consider(f.ledBy(node), tried)
@@ -108,10 +112,11 @@ func (f *failover) run(ctx context.Context) {
 				if lost[node] = left - 1; left <= 1 {
 					delete(lost, node)
 				}
-				f.round(node, tried)
+				f.round(node, restarted[node], tried)
 			}
 			if len(lost) == 0 {
 				retry.Stop()
+				clear(restarted)
 				f.forget()
 				clear(tried)
 			}
@@ -150,8 +155,8 @@ func (f *failover) ledBy(node int32) []orphan {
 }
 
 // round reports the loss to the other survivors, and acts where they agree.
-func (f *failover) round(node int32, tried map[uint64]time.Time) {
-	if f.host.net.Alive(node) {
+func (f *failover) round(node int32, restarted bool, tried map[uint64]time.Time) {
+	if f.host.net.Alive(node) && !restarted {
 		return
 	}
 	orphans := f.ledBy(node)
