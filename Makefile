@@ -58,11 +58,13 @@ bench: ## Go benchmarks of each hop, with allocations
 
 .PHONY: image
 image: build ## build the container image raftsman:dev from bin/raftsman
-	docker build -q -t raftsman:dev -f deploy/Dockerfile.binary bin
+	docker build -q -t raftsman:dev --build-arg VERSION=$(VERSION) -f deploy/Dockerfile.binary bin
 
 .PHONY: image-etcd
 image-etcd: build-etcd ## build the container image raftsman-etcd:dev, where the official one can't be pulled
 	docker build -q -t raftsman-etcd:dev -f deploy/etcd/Dockerfile bin
+
+COMPOSE ?= $(shell command -v docker-compose >/dev/null && echo docker-compose || echo docker compose)
 
 .PHONY: up
 up: image ## build what is missing and start three etcd and three workers
@@ -71,11 +73,11 @@ up: image ## build what is missing and start three etcd and three workers
 		echo "$$ETCD_IMAGE can't be pulled: building etcd from source"; \
 		$(MAKE) --no-print-directory image-etcd && export ETCD_IMAGE=raftsman-etcd:dev; \
 	fi; \
-	docker-compose up -d && echo "brokers: $$(./deploy/brokers.sh)"
+	$(COMPOSE) up -d && echo "brokers: $$(./deploy/brokers.sh)"
 
 .PHONY: down
 down: ## stop the containers; their data stays (docker-compose down -v removes it)
-	docker-compose stop
+	$(COMPOSE) stop
 
 .PHONY: clean
 clean: ## remove what was built

@@ -76,6 +76,14 @@ func (f *Fenced) Apply(ctx context.Context, changes []Change) (rev int64, err er
 	return rev, nil
 }
 
+// Probe is a transaction of this leadership that changes nothing: it returns nil
+// while the leadership stands in etcd, and a *FencedError once another node may
+// have won.
+func (f *Fenced) Probe(ctx context.Context) error {
+	_, err := f.commit(ctx, batch{}, 0)
+	return err
+}
+
 // add puts a change into the batch, or says that it is full.
 func (f *Fenced) add(b *batch, c Change) (full bool, err error) {
 	// Beside the batch's own: meta, the token and the counter; and this

@@ -34,6 +34,9 @@ func Run(ctx context.Context, l *election.Leadership, store *cluster.Store, logg
 	}
 	logger.Info("this node is the winner", "key", l.Token.Key, "revision", l.Token.CreateRevision)
 	err := t.run(ctx)
+	if cause := l.Err(); errors.Is(cause, election.ErrExpired) || errors.Is(cause, election.ErrLeaseGone) || errors.Is(cause, election.ErrKeyLost) {
+		t.confirm(context.WithoutCancel(ctx))
+	}
 	logger.Info("this node is no longer the winner", "cause", context.Cause(ctx), "err", err)
 	return err
 }
@@ -112,19 +115,37 @@ func (t *term) round(ctx context.Context, view *cluster.View) (rev int64, err er
 		t.logger.Info("decided", append([]any{"change", c.Kind.String()}, facts(c)...)...)
 	}
 	rev, err = t.fenced.Apply(ctx, changes)
-	var fenced *cluster.FencedError
-	if errors.As(err, &fenced) {
-		winner := int64(0)
-		if fenced.Winner != nil {
-			winner = fenced.Winner.CreateRevision
-		}
-		t.logger.Warn("refused: another node has won", "changes", len(changes), "first", changes[0].String(),
-			"token_revision", fenced.Token.CreateRevision, "winner_revision", winner)
-	}
+	t.reportFenced(err, "changes", len(changes), "first", changes[0].String())
 	if err != nil {
 		return rev, fmt.Errorf("apply %d changes: %w", len(changes), err)
 	}
 	return rev, nil
+}
+
+// confirmTimeout bounds the last transaction of a term that has ended.
+const confirmTimeout = 2 * time.Second
+
+// confirm sends a transaction that changes nothing with the token of a
+// leadership that was lost by its lease: the log then says that etcd refuses
+// it, and who has won.
+func (t *term) confirm(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	t.reportFenced(t.fenced.Probe(ctx), "changes", 0)
+}
+
+// reportFenced logs a transaction that etcd refused because of its token.
+func (t *term) reportFenced(err error, kv ...any) {
+	var fenced *cluster.FencedError
+	if !errors.As(err, &fenced) {
+		return
+	}
+	winner, node := int64(0), int32(0)
+	if fenced.Winner != nil {
+		winner, node = fenced.Winner.CreateRevision, fenced.Winner.Node
+	}
+	t.logger.Warn("transaction refused: this node's leadership is over",
+		append(kv, "token_revision", fenced.Token.CreateRevision, "winner", node, "winner_revision", winner)...)
 }
 
 // facts are a change's keys for the log.

@@ -168,7 +168,7 @@ func TestTermOfAWinner(t *testing.T) {
 	if err := n.store.DeleteTopic(t.Context(), "t"); err != nil {
 		t.Fatal(err)
 	}
-	v = n.sees(t, "no assignments", assignments(0))
+	n.sees(t, "no assignments", assignments(0))
 	n.sees(t, "one tombstone", func(v *cluster.View) bool { return len(v.Deleted) == 1 })
 }
 
@@ -297,7 +297,7 @@ func TestAnotherNodeTakesOver(t *testing.T) {
 	first := v.Winner.Node
 	stop[first-1]()
 	other := nodes[2-first]
-	v = other.sees(t, "another winner", func(v *cluster.View) bool { return v.Winner != nil && v.Winner.Node != first && len(v.Nodes) == 1 })
+	other.sees(t, "another winner", func(v *cluster.View) bool { return v.Winner != nil && v.Winner.Node != first && len(v.Nodes) == 1 })
 	if _, err := other.store.CreateTopic(t.Context(), "u", 3, 1, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -115,7 +115,6 @@ func decodeRequest(kind byte, src uint64, p []byte) (cmd any, body []byte, err e
 	case kindRequestVote:
 		r := &raft.RequestVoteRequest{RPCHeader: raftHeader(c.u8(), src), Term: c.u64(), LastLogIndex: c.u64(), LastLogTerm: c.u64()}
 		r.LeadershipTransfer = c.u8() != 0
-		r.Candidate = r.Addr
 		cmd, err = r, c.end()
 	case kindRequestPreVote:
 		cmd = &raft.RequestPreVoteRequest{RPCHeader: raftHeader(c.u8(), src), Term: c.u64(), LastLogIndex: c.u64(), LastLogTerm: c.u64()}
@@ -135,7 +134,6 @@ func decodeAppend(c *cursor, src uint64) (*raft.AppendEntriesRequest, error) {
 	r := &raft.AppendEntriesRequest{
 		RPCHeader: raftHeader(c.u8(), src), Term: c.u64(), PrevLogEntry: c.u64(), PrevLogTerm: c.u64(), LeaderCommitIndex: c.u64(),
 	}
-	r.Leader = r.Addr
 	count := int(c.u32())
 	if c.bad || count > len(c.b)/entryMeta {
 		return nil, errShort
@@ -180,7 +178,6 @@ func decodeInstall(c *cursor, src uint64) (*raft.InstallSnapshotRequest, []byte,
 		RPCHeader: raftHeader(c.u8(), src), SnapshotVersion: raft.SnapshotVersion(c.u8()),
 		Term: c.u64(), LastLogIndex: c.u64(), LastLogTerm: c.u64(), ConfigurationIndex: c.u64(),
 	}
-	r.Leader = r.Addr
 	peers, configuration := int(c.u32()), int(c.u32())
 	r.Peers, r.Configuration = c.take(peers), c.take(configuration)
 	if c.bad {

@@ -41,7 +41,7 @@ func configuration() []byte {
 
 func TestRequestsSurviveTheWire(t *testing.T) {
 	head := raft.RPCHeader{ProtocolVersion: 3, ID: []byte("77"), Addr: []byte("77")}
-	appendReq := &raft.AppendEntriesRequest{RPCHeader: head, Term: 1 << 60, Leader: []byte("77"), PrevLogEntry: 41, PrevLogTerm: 5, LeaderCommitIndex: 40,
+	appendReq := &raft.AppendEntriesRequest{RPCHeader: head, Term: 1 << 60, PrevLogEntry: 41, PrevLogTerm: 5, LeaderCommitIndex: 40,
 		Entries: []*raft.Log{
 			{Index: 42, Term: 5, Type: raft.LogCommand, Data: []byte("small"), Extensions: bytes.Repeat([]byte("x"), 3000), AppendedAt: time.Unix(12, 34)},
 			{Index: 43, Term: 6, Type: raft.LogNoop},
@@ -50,11 +50,11 @@ func TestRequestsSurviveTheWire(t *testing.T) {
 		}}
 	for _, want := range []any{
 		appendReq,
-		&raft.AppendEntriesRequest{RPCHeader: head, Term: 3, Leader: []byte("77")},
-		&raft.RequestVoteRequest{RPCHeader: head, Term: 3, Candidate: []byte("77"), LastLogIndex: 4, LastLogTerm: 5, LeadershipTransfer: true},
+		&raft.AppendEntriesRequest{RPCHeader: head, Term: 3},
+		&raft.RequestVoteRequest{RPCHeader: head, Term: 3, LastLogIndex: 4, LastLogTerm: 5, LeadershipTransfer: true},
 		&raft.RequestPreVoteRequest{RPCHeader: head, Term: 3, LastLogIndex: 4, LastLogTerm: 5},
 		&raft.TimeoutNowRequest{RPCHeader: head},
-		&raft.InstallSnapshotRequest{RPCHeader: head, SnapshotVersion: 1, Term: 3, Leader: []byte("77"), LastLogIndex: 4, LastLogTerm: 5,
+		&raft.InstallSnapshotRequest{RPCHeader: head, SnapshotVersion: 1, Term: 3, LastLogIndex: 4, LastLogTerm: 5,
 			Configuration: configuration(), ConfigurationIndex: 6, Peers: []byte("peers"), Size: 8},
 	} {
 		var f *frame

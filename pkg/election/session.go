@@ -168,12 +168,6 @@ func (s *Session) expire() {
 	s.endLocked(ErrExpired)
 }
 
-func (s *Session) end(cause error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.endLocked(cause)
-}
-
 func (s *Session) endLocked(cause error) {
 	s.cancel(cause) // the first cause stays
 	if s.stopTimer != nil {

@@ -21,10 +21,9 @@ type leaders struct {
 	log    *slog.Logger
 	notify func() // something changed
 
-	mu     sync.Mutex
-	known  map[partitionID]leader
-	own    map[partitionID]leader // what this node leads
-	closed bool
+	mu    sync.Mutex
+	known map[partitionID]leader
+	own   map[partitionID]leader // what this node leads
 }
 
 // partitionID is a partition of one life of a topic.

@@ -70,14 +70,6 @@ func (p *peers) Peers() []int32 {
 	return ids
 }
 
-// node returns the last registration of a node.
-func (p *peers) node(id int32) (cluster.Node, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n, ok := p.nodes[id]
-	return n, ok
-}
-
 // all returns the last registrations of all nodes, by id.
 func (p *peers) all() []cluster.Node {
 	p.mu.Lock()

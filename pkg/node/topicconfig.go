@@ -26,10 +26,10 @@ func validateConfig(config map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		check, ok := topicConfigs[key]
 		if !ok {
-			return fmt.Errorf("Unknown topic config name: %s (supported are %v)", key, slices.Sorted(maps.Keys(topicConfigs)))
+			return fmt.Errorf("unknown topic config name: %s (supported are %v)", key, slices.Sorted(maps.Keys(topicConfigs)))
 		}
 		if err := check(config[key]); err != nil {
-			return fmt.Errorf("Invalid value %s for configuration %s: %w", config[key], key, err)
+			return fmt.Errorf("invalid value %s for configuration %s: %w", config[key], key, err)
 		}
 	}
 	return nil
@@ -43,7 +43,7 @@ func checkMinInSync(config map[string]string, rf int16) error {
 		return nil // not set, or refused already
 	}
 	if majority := int(rf)/2 + 1; n > majority {
-		return fmt.Errorf("Invalid value %d for configuration min.insync.replicas: acknowledged means fsynced on a majority (%d of %d), more is not supported in this version", n, majority, rf)
+		return fmt.Errorf("invalid value %d for configuration min.insync.replicas: acknowledged means fsynced on a majority (%d of %d), more is not supported in this version", n, majority, rf)
 	}
 	return nil
 }

@@ -275,7 +275,7 @@ func (g *Group) stand(again bool) {
 		// it a follower; its empty log wins no vote.
 		_, err := g.trans.Deliver(&raft.RequestVoteRequest{
 			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(serverID(g.replica)), Addr: []byte(serverAddr(g.replica))},
-			Term:      g.raft.CurrentTerm() + 1, Candidate: []byte(serverAddr(g.replica)), LeadershipTransfer: true,
+			Term:      g.raft.CurrentTerm() + 1, LeadershipTransfer: true,
 		})
 		if err != nil {
 			g.log.Debug("could not unstick a candidate", "err", err)

@@ -147,9 +147,14 @@ func TestWinnerPaused(t *testing.T) {
 	if after := c.etcdctl("get", "--prefix", "/raftsman/default/assignments/"); after != before {
 		t.Errorf("assignments changed:\n%s\nwas\n%s", after, before)
 	}
+	refused := false
 	for _, line := range strings.Split(c.node(old).logs(), "\n") {
-		if strings.Contains(line, "winner") || strings.Contains(line, "refused") {
+		if strings.Contains(line, "winner") {
 			t.Log(line)
 		}
+		refused = refused || strings.Contains(line, "transaction refused")
+	}
+	if !refused {
+		t.Error("the old winner's log shows no refused transaction")
 	}
 }
