@@ -66,7 +66,7 @@ func layer(cmd *cobra.Command, file string, explicit bool, skip ...string) (orig
 			from[f.Name] = "default"
 			return
 		}
-		if err := f.Value.Set(value); err != nil {
+		if err := setFlag(f, value); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %s %q: %w", source, f.Name, value, err))
 		}
 		from[f.Name] = source
@@ -100,7 +100,11 @@ func readConfigFile(file string, explicit bool) (map[string]string, error) {
 		return nil, fmt.Errorf("--config %s: %w", file, err)
 	}
 	for key, v := range raw {
-		text, err := flatten(v)
+		separator := ","
+		if strings.HasSuffix(key, "listener") {
+			separator = " "
+		}
+		text, err := flatten(v, separator)
 		if err != nil {
 			return nil, fmt.Errorf("--config %s: key %s: %w", file, key, err)
 		}
@@ -109,18 +113,28 @@ func readConfigFile(file string, explicit bool) (map[string]string, error) {
 	return values, nil
 }
 
-func flatten(v any) (string, error) {
+// setFlag replaces a list as a whole; its elements are separated by spaces or
+// line ends if it may hold commas (a listener does), else by commas.
+func setFlag(f *pflag.Flag, value string) error {
+	list, ok := f.Value.(pflag.SliceValue)
+	if !ok || f.Value.Type() != "stringArray" {
+		return f.Value.Set(value)
+	}
+	return list.Replace(strings.Fields(value))
+}
+
+func flatten(v any, separator string) (string, error) {
 	switch v := v.(type) {
 	case []any:
 		parts := make([]string, len(v))
 		for i, e := range v {
-			part, err := flatten(e)
+			part, err := flatten(e, separator)
 			if err != nil {
 				return "", err
 			}
 			parts[i] = part
 		}
-		return strings.Join(parts, ","), nil
+		return strings.Join(parts, separator), nil
 	case map[string]any:
 		return "", errors.New("must be a value or a list, not a map")
 	case nil:

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -38,7 +40,7 @@ func newTopicCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "create NAME",
 		Short:   "Create a topic",
-		Example: "  raftsman topic create orders --partitions 12 --replication-factor 3 --topic-config retention.ms=86400000",
+		Example: "  raftsman topic create orders --partitions 12 --replication-factor 3 --config retention.ms=86400000",
 		Args:    exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			config, err := parseTopicConfig(configs)
@@ -46,12 +48,15 @@ func newTopicCreate() *cobra.Command {
 				return usageError{err}
 			}
 			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
-				_, err := adm.CreateTopic(ctx, partitions, replicas, config, args[0])
+				resp, err := adm.CreateTopic(ctx, partitions, replicas, config, args[0])
 				if errors.Is(err, kerr.TopicAlreadyExists) && tolerant {
 					return nil
 				}
 				if err != nil {
-					return fmt.Errorf("create topic %q: %w", args[0], err)
+					return fmt.Errorf("create topic %q: %w", args[0], explained(err, resp.ErrMessage))
+				}
+				if err := awaitLeaders(ctx, adm, args[0]); err != nil {
+					return fmt.Errorf("topic %q was created, but %w", args[0], err)
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "created %s\n", args[0])
 				return nil
@@ -61,10 +66,32 @@ func newTopicCreate() *cobra.Command {
 	f := cmd.Flags()
 	f.Int32Var(&partitions, "partitions", -1, "number of partitions; -1: the cluster's default")
 	f.Int16Var(&replicas, "replication-factor", -1, "replicas of each partition; -1: the cluster's default")
-	f.StringArrayVar(&configs, "topic-config", nil, "a setting of the topic, NAME=VALUE; may be repeated")
+	f.StringArrayVar(&configs, "config", nil, "a setting of the topic, NAME=VALUE; may be repeated")
 	f.BoolVar(&tolerant, "if-not-exists", false, "succeed if the topic exists already")
 	kafka.bind(cmd)
 	return cmd
+}
+
+// awaitLeaders waits until each partition of a new topic has a leader and all
+// its replicas, so that what is done next finds it whole.
+func awaitLeaders(ctx context.Context, adm *kadm.Client, topic string) error {
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		details, err := adm.ListTopics(ctx, topic)
+		if err != nil {
+			return fmt.Errorf("its leaders can't be seen: %w", err)
+		}
+		t := details[topic]
+		if s := summary(t); t.Err == nil && s.Partitions > 0 && s.Leaderless == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("not all of its partitions have a leader yet; see raftsman topic describe")
+		case <-poll.C:
+		}
+	}
 }
 
 func parseTopicConfig(pairs []string) (map[string]*string, error) {
@@ -72,7 +99,7 @@ func parseTopicConfig(pairs []string) (map[string]*string, error) {
 	for _, kv := range pairs {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok || k == "" {
-			return nil, fmt.Errorf("--topic-config %q: it must be NAME=VALUE", kv)
+			return nil, fmt.Errorf("--config %q: it must be NAME=VALUE", kv)
 		}
 		config[k] = &v
 	}
@@ -158,7 +185,7 @@ func newTopicList() *cobra.Command {
 }
 
 func summary(t kadm.TopicDetail) topicInfo {
-	s := topicInfo{Name: t.Topic, ID: t.ID.String(), Partitions: len(t.Partitions), ReplicationFactor: t.Partitions.NumReplicas()}
+	s := topicInfo{Name: t.Topic, ID: uuid.UUID(t.ID).String(), Partitions: len(t.Partitions), ReplicationFactor: t.Partitions.NumReplicas()}
 	for _, p := range t.Partitions {
 		if p.Leader < 0 {
 			s.Leaderless++

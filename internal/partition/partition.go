@@ -157,8 +157,9 @@ func (p *Partition) onStatus(s replication.Status) {
 	p.mu.Lock()
 	p.status = s
 	p.leadingLocked()
+	accepting := s.Leading && !p.closed
 	p.mu.Unlock()
-	p.accept(s.Leading)
+	p.accept(accepting)
 	// Only the newest counts; this is the only sender.
 	select {
 	case <-p.statuses:
@@ -260,6 +261,20 @@ func (p *Partition) command(k kind, arg ...int64) []byte {
 	return c.encode()
 }
 
+// closePatience is how long Close waits for entries in flight.
+const closePatience = 10 * time.Second
+
+func (p *Partition) ended(limit time.Duration) bool {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
 // Close leaves the group, waits for everything that runs for this replica and
 // closes its segments. Pending appends are answered with ErrNotLeader.
 func (p *Partition) Close() error {
@@ -271,11 +286,17 @@ func (p *Partition) Close() error {
 	p.closed = true
 	p.leadingLocked()
 	p.mu.Unlock()
-	// The group first: it fails the entries in flight that the proposer waits for.
-	err := p.group.Close()
+	// The proposer first: raft does not answer every entry that is in flight
+	// when it shuts down. While it runs each one ends, at the latest when a leader
+	// without a majority steps down.
 	p.accept(false)
 	p.cancel()
-	<-p.done
+	ended := p.ended(closePatience)
+	err := p.group.Close()
+	p.accept(false)
+	if !ended && !p.ended(time.Second) {
+		p.logger.Error("an entry in flight was never answered; its producer is left without an answer")
+	}
 	p.applyMu.Lock()
 	defer p.applyMu.Unlock()
 	if p.broken == nil {

@@ -109,6 +109,12 @@ func (c *Config) setDefaults() {
 	if c.TrailingBytes == 0 {
 		c.TrailingBytes = 16 << 20
 	}
+	if c.WALFileSize == 0 {
+		c.WALFileSize = 64 << 20
+	}
+	if c.WALSizeLimit == 0 {
+		c.WALSizeLimit = 1 << 30
+	}
 	if c.FS == nil {
 		c.FS = vfs.OS
 	}

@@ -145,7 +145,9 @@ func (g *Group) raftConfig() *raft.Config {
 	c.LeaderLeaseTimeout = g.host.cfg.LeaderLease
 	c.CommitTimeout = g.host.cfg.CommitTimeout
 	c.MaxAppendEntries = maxAppendEntries
-	c.BatchApplyCh = true
+	// Entries that wait in a buffered channel when raft shuts down are never
+	// answered; a proposer that blocks gathers larger ones meanwhile.
+	c.BatchApplyCh = false
 	c.NotifyCh = g.notify
 	c.Logger = &raftLogger{log: g.log}
 	c.NoLegacyTelemetry = true

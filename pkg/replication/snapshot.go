@@ -94,25 +94,47 @@ func (h *Host) dueSnapshots() []*Group {
 		bytes int64
 	}
 	var due []item
-	for _, g := range h.Groups() {
+	groups := h.Groups()
+	base, pinning := h.snapshotLimit(len(groups))
+	for _, g := range groups {
 		s, ok := g.store.(sized)
 		if !ok || g.raft == nil {
 			continue
 		}
-		limit := h.cfg.SnapshotBytes
+		limit := base
 		if g.staging.Load() > 0 {
 			limit *= stagingFactor
 		}
-		if _, bytes := s.Size(); bytes > limit {
+		if _, bytes := s.Size(); bytes > limit || g.replica == pinning {
 			due = append(due, item{g, bytes})
 		}
 	}
 	sort.Slice(due, func(i, j int) bool { return due[i].bytes > due[j].bytes })
-	groups := make([]*Group, len(due))
-	for i, d := range due {
-		groups[i] = d.g
+	groups = groups[:0]
+	for _, d := range due {
+		groups = append(groups, d.g)
 	}
 	return groups
+}
+
+// leastSnapshot is the live log in bytes below which a snapshot frees too
+// little to be worth its fsyncs.
+const leastSnapshot = 1 << 20
+
+// snapshotLimit is the size of a group's live log above which it is due. When
+// the whole log is past half its limit each group has a share only, and the one
+// that pins the oldest file is due in any case.
+func (h *Host) snapshotLimit(groups int) (limit int64, pinning uint64) {
+	limit = h.cfg.SnapshotBytes
+	if h.wal == nil {
+		return limit, 0
+	}
+	stats := h.wal.Stats()
+	if stats.SizeBytes < h.cfg.WALSizeLimit/2 {
+		return limit, 0
+	}
+	share := h.cfg.WALSizeLimit / 8 / int64(max(groups, 1))
+	return min(limit, max(share, leastSnapshot)), stats.PinnedBy
 }
 
 // Snapshot takes a snapshot now, and releases the log behind it but for what
@@ -137,7 +159,8 @@ func (g *Group) Snapshot() error {
 	return err
 }
 
-// trailing is the number of entries whose bytes fit into TrailingBytes.
+// trailing is the number of entries whose bytes fit into TrailingBytes, or into
+// the group's share of the log if that is less.
 func (g *Group) trailing(s sized) uint64 {
 	first, err := g.store.FirstIndex()
 	if err != nil || first == 0 {
@@ -147,8 +170,12 @@ func (g *Group) trailing(s sized) uint64 {
 	if err != nil {
 		return 1
 	}
+	g.host.mu.Lock()
+	groups := len(g.host.groups)
+	g.host.mu.Unlock()
+	keep := min(g.host.cfg.TrailingBytes, max(g.host.cfg.WALSizeLimit/8/int64(max(groups, 1)), 64<<10))
 	n := sort.Search(int(last-first+1), func(i int) bool {
-		return s.BytesFrom(first+uint64(i)) <= g.host.cfg.TrailingBytes
+		return s.BytesFrom(first+uint64(i)) <= keep
 	})
 	return max(1, last-first+1-uint64(n))
 }

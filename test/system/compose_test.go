@@ -81,13 +81,32 @@ func TestCompose(t *testing.T) {
 	victim := c.workerAt(after[leader])
 	p := c.producer("lines")
 	rest := lines[len(first):]
-	half := composeOffset(rest, 25_000)
-	p.write(rest[:half])
-	c.waitCount("lines", 100_001) // some of it is there, not all of it
-	c.run(20*time.Second, "docker", "kill", victim.ID)
-	p.write(rest[half:])
+	third := composeOffset(rest, 17_000)
+	p.write(rest[:third])
+	c.waitCount("lines", 100_001)
+	killed := make(chan error, 1)
+	go func() {
+		_, err := c.output(20*time.Second, "docker", "kill", victim.ID)
+		killed <- err
+	}()
+	at := third
+	for dead := false; !dead; { // 50 lines every 2 ms, until the leader is dead
+		select {
+		case err := <-killed:
+			if err != nil {
+				t.Fatal(err)
+			}
+			dead = true
+		case <-time.After(2 * time.Millisecond):
+			if n := composeOffset(rest[at:], 50); at+n < 2*third {
+				p.write(rest[at : at+n])
+				at += n
+			}
+		}
+	}
+	p.write(rest[at:])
 	p.close()
-	t.Logf("killed %s, node %d, the leader", victim.Name, leader)
+	t.Logf("killed %s, node %d, the leader, while lines 117,000 to %d were sent", victim.Name, leader, 100_000+bytes.Count(rest[:at], []byte("\n")))
 	waitFor(t, "another leader", 30*time.Second, func() bool { l := c.leader("lines"); return l > 0 && l != leader })
 	c.check(lines)
 
