@@ -57,7 +57,9 @@ type Node struct {
 
 	mu      sync.Mutex
 	session *election.Session // in etcd, nil while there is none
-	settled bool              // the replicas of the first view were opened
+	// registered: there was a session since the start; settled: the replicas of
+	// the first view were opened.
+	registered, settled bool
 }
 
 type closer struct {

@@ -74,6 +74,7 @@ func (n *Node) onHeld(held *election.HeldError) (takeOver bool, err error) {
 func (n *Node) setSession(s *election.Session) {
 	n.mu.Lock()
 	n.session = s
+	n.registered = n.registered || s != nil
 	n.mu.Unlock()
 	n.checkReady()
 	n.wake()
@@ -298,10 +299,11 @@ func (n *Node) checkReady() {
 	}
 }
 
-// readiness says why this node does not serve yet, or nil.
+// readiness says why this node does not serve yet, or nil. A node that was
+// registered once stays ready while etcd is away: it serves data on.
 func (n *Node) readiness() error {
 	n.mu.Lock()
-	registered, settled := n.session != nil, n.settled
+	registered, settled := n.registered, n.settled
 	n.mu.Unlock()
 	v := n.store.View()
 	switch {
@@ -326,4 +328,11 @@ func (n *Node) clusterJSON() any {
 		"cluster": n.cfg.Cluster, "cluster_id": n.dir.id.ClusterID, "etcd": n.etcd.Endpoints(), "nodes": nodes,
 		"winner": backend{n}.ControllerID(), "frozen": v.Frozen, "source": v.Source,
 	}
+}
+
+// Registered says whether the node has a session in etcd now.
+func (n *Node) Registered() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.session != nil
 }
