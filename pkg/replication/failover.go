@@ -35,10 +35,15 @@ type failover struct {
 	wake   chan struct{}
 
 	mu      sync.Mutex
-	reports map[reportKey]map[uint64]report // by (replica here, lost leader), then by reporting replica
+	reports map[reportKey]map[uint64]report // by reporting replica
 }
 
-type reportKey struct{ replica, leader uint64 }
+// reportKey is a leadership that was lost, as a replica here sees it. The term
+// keeps apart two losses of one replica.
+type reportKey struct {
+	replica uint64
+	lost    leadership
+}
 
 // report is the end of a replica's log.
 type report struct {
@@ -46,10 +51,29 @@ type report struct {
 	at          time.Time
 }
 
+// loss is a node that was lost, and what it led then. What it may have won
+// since, after a restart, is none of it.
+type loss struct {
+	node    int32
+	rounds  int // left
+	orphans []*orphan
+}
+
+// orphan is a group whose leader is lost.
+type orphan struct {
+	g      *Group
+	lost   leadership
+	voters []uint64  // other than the leader
+	tried  time.Time // when this replica last stood
+}
+
+// left says whether the group still has no other leader than the lost one.
+func (o *orphan) left() bool { return *o.g.leadership.Load() == o.lost }
+
 const (
 	reportTTL   = 2 * time.Second        // older reports do not count
 	retryReport = 150 * time.Millisecond // while groups stay leaderless
-	maxRetries  = 8                      // then raft's own timers are in charge
+	maxRounds   = 8                      // then raft's own timers are in charge
 )
 
 func newFailover(h *Host) *failover {
@@ -80,98 +104,77 @@ func (f *failover) register() {
 
 // run reacts to lost nodes until ctx ends.
 func (f *failover) run(ctx context.Context) {
-	lost := make(map[int32]int)       // node → rounds left
-	restarted := make(map[int32]bool) // lost nodes that are back, without their leaderships
+	losses := make(map[int32]*loss)
 	retry := time.NewTicker(retryReport)
 	defer retry.Stop()
-	retry.Stop()
-	tried := make(map[uint64]time.Time) // replica → when it was last made to stand
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case ev := <-f.events:
-			if ev.Up && !ev.Restarted {
-				delete(lost, ev.Node)
-				continue
+			switch l := losses[ev.Node]; {
+			case !ev.Up:
+				losses[ev.Node] = &loss{node: ev.Node, rounds: maxRounds, orphans: f.ledBy(ev.Node)}
+				f.round(losses[ev.Node])
+			case ev.Restarted && l == nil:
+				losses[ev.Node] = &loss{node: ev.Node, rounds: maxRounds, orphans: f.ledBy(ev.Node)}
+				f.round(losses[ev.Node])
+			case !ev.Restarted:
+				delete(losses, ev.Node) // it was away, and may lead as before
 			}
-			if ev.Up {
-				restarted[ev.Node] = true
-			} else {
-				delete(restarted, ev.Node)
-			}
-			lost[ev.Node] = maxRetries
-			retry.Reset(retryReport)
-			f.round(ev.Node, ev.Up, tried)
 		case <-f.wake:
-			for node := range lost {
-				f.consider(f.ledBy(node), tried)
+			for _, l := range losses {
+				f.consider(l)
 			}
 		case <-retry.C:
-			for node, left := range lost {
-				if lost[node] = left - 1; left <= 1 {
-					delete(lost, node)
+			for node, l := range losses {
+				f.round(l)
+				if l.rounds--; l.rounds <= 0 || len(l.orphans) == 0 {
+					delete(losses, node)
 				}
-				f.round(node, restarted[node], tried)
 			}
-			if len(lost) == 0 {
-				retry.Stop()
-				clear(restarted)
+			if len(losses) == 0 {
 				f.forget()
-				clear(tried)
 			}
 		}
 	}
 }
 
-// orphan is a group whose leader is lost.
-type orphan struct {
-	g      *Group
-	leader uint64
-	voters []uint64 // other than the leader
-}
-
-// ledBy returns the groups whose leader was last known on a node.
-func (f *failover) ledBy(node int32) []orphan {
-	var orphans []orphan
+// ledBy returns the groups whose leader is on a node, as far as known here.
+func (f *failover) ledBy(node int32) []*orphan {
+	var orphans []*orphan
 	for _, g := range f.host.Groups() {
-		leader := g.lastLeader.Load()
-		if leader == 0 || leader == g.replica {
+		lost := *g.leadership.Load()
+		if lost.leader == 0 || lost.leader == g.replica {
 			continue
 		}
-		if s := g.Status(); s.Leader != 0 && s.Leader != leader {
-			continue
-		}
-		if at, ok := f.host.cfg.Resolver.NodeOf(leader); !ok || at != node {
+		if at, ok := f.host.cfg.Resolver.NodeOf(lost.leader); !ok || at != node {
 			continue
 		}
 		all, _ := g.Members()
-		voters := slices.DeleteFunc(all, func(id uint64) bool { return id == leader })
+		voters := slices.DeleteFunc(all, func(id uint64) bool { return id == lost.leader })
 		if slices.Contains(voters, g.replica) {
-			orphans = append(orphans, orphan{g, leader, voters})
+			orphans = append(orphans, &orphan{g: g, lost: lost, voters: voters})
 		}
 	}
 	return orphans
 }
 
 // round reports the loss to the other survivors, and acts where they agree.
-func (f *failover) round(node int32, restarted bool, tried map[uint64]time.Time) {
-	if f.host.net.Alive(node) && !restarted {
-		return
-	}
-	orphans := f.ledBy(node)
+func (f *failover) round(l *loss) {
+	l.orphans = slices.DeleteFunc(l.orphans, func(o *orphan) bool { return !o.left() })
 	messages := make(map[int32][]byte)
 	now := time.Now()
-	for _, o := range orphans {
+	for _, o := range l.orphans {
 		term, index := o.g.logEnd()
-		f.store(reportKey{o.g.replica, o.leader}, o.g.replica, report{term, index, now})
+		f.store(reportKey{o.g.replica, o.lost}, o.g.replica, report{term, index, now})
 		for _, to := range o.voters {
 			at, ok := f.host.cfg.Resolver.NodeOf(to)
 			if !ok || to == o.g.replica {
 				continue
 			}
 			msg := messages[at]
-			for _, v := range [...]uint64{to, o.leader, o.g.replica, term, index} {
+			for _, v := range [...]uint64{to, o.lost.leader, o.lost.term, o.g.replica, term, index} {
 				msg = binary.BigEndian.AppendUint64(msg, v)
 			}
 			messages[at] = msg
@@ -180,10 +183,10 @@ func (f *failover) round(node int32, restarted bool, tried map[uint64]time.Time)
 	for at, msg := range messages {
 		f.host.net.Send(at, byte(kindLost), msg)
 	}
-	f.consider(orphans, tried)
+	f.consider(l)
 }
 
-const reportSize = 5 * 8
+const reportSize = 6 * 8
 
 func (f *failover) receive(msg []byte) error {
 	if len(msg)%reportSize != 0 {
@@ -191,12 +194,12 @@ func (f *failover) receive(msg []byte) error {
 	}
 	now := time.Now()
 	for ; len(msg) > 0; msg = msg[reportSize:] {
-		var v [5]uint64
+		var v [6]uint64
 		for i := range v {
 			v[i] = binary.BigEndian.Uint64(msg[8*i:])
 		}
 		if _, here := f.host.Group(v[0]); here {
-			f.store(reportKey{v[0], v[1]}, v[2], report{v[3], v[4], now})
+			f.store(reportKey{v[0], leadership{v[1], v[2]}}, v[3], report{v[4], v[5], now})
 		}
 	}
 	return nil
@@ -230,19 +233,16 @@ func (f *failover) forget() {
 }
 
 // consider lets this replica stand in each group where it is the chosen one.
-func (f *failover) consider(orphans []orphan, tried map[uint64]time.Time) {
-	for _, o := range orphans {
+func (f *failover) consider(l *loss) {
+	for _, o := range l.orphans {
 		f.mu.Lock()
-		chosen := choose(o.voters, f.reports[reportKey{o.g.replica, o.leader}], time.Now())
+		chosen := choose(o.voters, f.reports[reportKey{o.g.replica, o.lost}], time.Now())
 		f.mu.Unlock()
-		if chosen != o.g.replica || time.Since(tried[o.g.replica]) < 2*retryReport {
+		if chosen != o.g.replica || !o.left() || time.Since(o.tried) < 2*retryReport {
 			continue
 		}
-		if s := o.g.Status(); s.Leader != 0 && s.Leader != o.leader {
-			continue
-		}
-		again := !tried[o.g.replica].IsZero()
-		tried[o.g.replica] = time.Now()
+		again := !o.tried.IsZero()
+		o.tried = time.Now()
 		f.host.wg.Go(func() { o.g.stand(again) })
 	}
 }
@@ -284,8 +284,8 @@ func (g *Group) stand(again bool) {
 	if g.raft.State() != raft.Follower {
 		return
 	}
-	if leader := g.lastLeader.Load(); leader != 0 {
-		g.log.Info("the leader's node is lost: standing for election", "leader", leader)
+	if lost := g.leadership.Load(); lost.leader != 0 {
+		g.log.Info("the leader's node is lost: standing for election", "leader", lost.leader, "term", lost.term)
 	}
 	_, err := g.trans.Deliver(&raft.TimeoutNowRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(serverID(g.replica)), Addr: []byte(serverAddr(g.replica))},

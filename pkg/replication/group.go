@@ -41,6 +41,9 @@ type Status struct {
 	Leading bool // this replica leads
 }
 
+// leadership is a replica's term as the leader.
+type leadership struct{ leader, term uint64 }
+
 // Group is one open replica of a replicated state machine.
 type Group struct {
 	host    *Host
@@ -57,8 +60,8 @@ type Group struct {
 	kick      chan struct{} // a new target, or something that may unblock a step
 
 	status     atomic.Pointer[Status]
-	lastLeader atomic.Uint64 // the last replica that was known to lead
-	fresh      bool          // it bootstrapped now and is to be the first leader
+	leadership atomic.Pointer[leadership] // the last that was known
+	fresh      bool                       // it bootstrapped now and is to be the first leader
 	target     atomic.Pointer[Target]
 	// staging counts followers that are being sent segments; no snapshot is
 	// taken meanwhile, so that the log still reaches back to their manifest.
@@ -88,6 +91,7 @@ func (h *Host) OpenGroup(cfg GroupConfig) (_ *Group, err error) {
 		done: make(chan struct{}),
 	}
 	g.status.Store(&Status{})
+	g.leadership.Store(&leadership{})
 	if err := h.reserve(cfg.Replica); err != nil {
 		return nil, err
 	}
@@ -283,7 +287,7 @@ func (g *Group) refreshStatus() {
 	}
 	g.status.Store(&now)
 	if now.Leader != 0 {
-		g.lastLeader.Store(now.Leader)
+		g.leadership.Store(&leadership{now.Leader, now.Term})
 	}
 	if old.Leading && !now.Leading {
 		// A replication goroutine of the lost term may wait for a follower

@@ -184,12 +184,15 @@ func (h *hosts) stop(id int32) {
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.After(30 * time.Second)
+	poll := time.NewTicker(2 * time.Millisecond)
+	defer poll.Stop()
 	for !cond() {
-		if time.Now().After(deadline) {
+		select {
+		case <-deadline:
 			t.Fatalf("no %s within 30 s", what)
+		case <-poll.C:
 		}
-		time.Sleep(2 * time.Millisecond)
 	}
 }
 

@@ -65,12 +65,28 @@ func TestLeaderKilled(t *testing.T) {
 		gaps = append(gaps, l.longestGap(at))
 		t.Logf("kill %d: node %d, longest time without an acknowledgement %v", i+1, leader, gaps[i].Round(time.Millisecond))
 		c.waitReady(leader)
+		if gaps[i] > time.Second {
+			c.logSince(at)
+		}
 	}
 	l.finish(t)
 	l.verify(t, c.kafka)
 	t.Logf("median of the longest times without an acknowledgement: %v", median(gaps).Round(time.Millisecond))
 	if m := median(gaps); m > time.Second {
 		t.Errorf("the median is %v, more than a second", m)
+	}
+}
+
+// logSince shows what the nodes logged from a moment on.
+func (c *cluster) logSince(at time.Time) {
+	c.t.Helper()
+	from := "time=" + at.UTC().Format("2006-01-02T15:04:05.000")
+	for _, p := range c.nodes {
+		for _, line := range strings.Split(p.logs(), "\n") {
+			if line > from {
+				c.t.Log(p.name, line)
+			}
+		}
 	}
 }
 
