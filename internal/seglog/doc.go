@@ -76,8 +76,8 @@
 //   - c.end of a chunk may lie beyond the published length of its segment: a
 //     batch larger than what is left of the budget is written in part before it
 //     is complete. Readers and State go by segment.bytes.
-//   - Only the header of a chunk is garbage; its memory is reused. So a chunk
-//     found in a segment's list is read only after tryRetain.
+//   - A chunk's memory is reused, the chunk itself is not: one that is still in
+//     a segment's list may have lost its memory, and is read after tryRetain only.
 //   - Chunks of one segment become clean, and are evicted, in file order:
 //     what is in memory is a suffix of the segment.
 //   - Memory that readers hold counts against nobody: an Append never waits
