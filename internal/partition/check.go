@@ -35,6 +35,10 @@ func check(b []byte, maxBytes int32) (seglog.Batch, error) {
 	if batch.ProducerID() >= 0 && (batch.BaseSequence() < 0 || batch.ProducerEpoch() < 0) {
 		return nil, fmt.Errorf("%w: producer %d without a sequence", ErrInvalidRecord, batch.ProducerID())
 	}
+	// Some clients leave the greatest timestamp unset; Kafka fills it in too.
+	if _, err := seglog.RepairMaxTimestamp(batch); err != nil {
+		return nil, err
+	}
 	return batch, nil
 }
 
