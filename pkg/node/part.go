@@ -52,14 +52,15 @@ func (n *Node) takePart(ctx context.Context) error {
 }
 
 // onHeld decides when another lease holds this node's key. Its own former
-// process is dead, since this one has its directory and its port; anybody else
+// process is dead, since this one has its directory and a port of it; anybody else
 // is asked.
 func (n *Node) onHeld(held *election.HeldError) (takeOver bool, err error) {
 	var other cluster.Node
 	if json.Unmarshal(held.Value, &other) != nil {
 		return false, nil // nonsense under a lease: wait until it expires
 	}
-	if other.Incarnation == n.dir.id.Incarnation && other.Peer == n.self().Peer {
+	me := n.self()
+	if other.Incarnation == me.Incarnation && (other.Peer == me.Peer || other.Kafka == me.Kafka || other.HTTP == me.HTTP) {
 		return true, nil
 	}
 	conn, err := net.DialTimeout("tcp", other.Peer, time.Second)
@@ -76,6 +77,9 @@ func (n *Node) setSession(s *election.Session) {
 	n.session = s
 	n.registered = n.registered || s != nil
 	n.mu.Unlock()
+	if s != nil {
+		n.producerIDs.refill(context.Background()) // while etcd is there
+	}
 	n.checkReady()
 	n.wake()
 }

@@ -4,10 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // producerBlock is how many producer ids are taken from etcd at once.
-const producerBlock = 1000
+const (
+	producerBlock = 1000
+	refillTimeout = 5 * time.Second
+)
 
 // producerIDs hands out producer ids from blocks that etcd gave to this node.
 // A second block is kept in reserve, so that new producers get an id while
@@ -67,7 +71,9 @@ func (p *producerIDs) refill(ctx context.Context) {
 	}
 	p.filling = true
 	p.wg.Go(func() {
-		first, err := p.alloc(context.WithoutCancel(ctx), producerBlock)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), refillTimeout)
+		defer cancel()
+		first, err := p.alloc(ctx, producerBlock)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.filling = false

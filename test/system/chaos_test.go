@@ -73,6 +73,9 @@ func TestChaos(t *testing.T) {
 		waitFor(t, "acknowledgements after: "+h.name, 60*time.Second, func() bool { return l.ackedSince(time.Now().Add(-time.Second)) > 100 })
 		gap := l.longestGap(at)
 		t.Logf("%s: longest time without an acknowledgement %v", h.name, gap.Round(time.Millisecond))
+		if gap > 2*time.Second {
+			c.logSince(at)
+		}
 	}
 	l.finish(t)
 	l.verify(t, c.kafka)
