@@ -70,7 +70,8 @@ func TestChaos(t *testing.T) {
 		h := harms[rnd.IntN(len(harms))]
 		at := time.Now()
 		h.do()
-		waitFor(t, "acknowledgements after: "+h.name, 60*time.Second, func() bool { return l.ackedSince(time.Now().Add(-time.Second)) > 100 })
+		done := time.Now()
+		waitFor(t, "acknowledgements after: "+h.name, 60*time.Second, func() bool { return l.ackedSince(done) > 200 })
 		gap := l.longestGap(at)
 		t.Logf("%s: longest time without an acknowledgement %v", h.name, gap.Round(time.Millisecond))
 		if gap > 2*time.Second {
