@@ -55,11 +55,14 @@ func (b backend) ControllerID() int32 {
 	return -1
 }
 
-// Brokers are the nodes that this one can reach, and itself.
+// Brokers are the nodes that are registered in etcd, and those that this one can
+// reach. While etcd is away nobody is left out: a client that was told of a node
+// cut off from the others, and of no other, would never get away from it.
 func (b backend) Brokers(listener string) []kafka.Broker {
 	var brokers []kafka.Broker
+	v, connected := b.n.store.View(), b.n.store.Connected()
 	for _, node := range b.n.peers.all() {
-		if !b.n.alive(node.Node) {
+		if _, registered := v.Nodes[node.Node]; connected && !registered && !b.n.alive(node.Node) {
 			continue
 		}
 		addr, ok := node.Listeners[listener]
@@ -138,7 +141,7 @@ func (b backend) partition(v *cluster.View, topic, topicID string, index int32) 
 			info.Offline = append(info.Offline, r.Node)
 		}
 	}
-	if l, ok := b.leader(partitionID{topicID, index}); ok && b.n.alive(l.node) {
+	if l, ok := b.leader(v, topic, partitionID{topicID, index}); ok {
 		info.Leader, info.Epoch = l.node, int32(l.term)
 		for _, node := range l.inSync {
 			if b.n.alive(node) {
@@ -153,14 +156,22 @@ func (b backend) partition(v *cluster.View, topic, topicID string, index int32) 
 }
 
 // leader is what the nodes told each other, unless the own replica knows of a
-// later term.
-func (b backend) leader(id partitionID) (leader, bool) {
-	l, ok := b.n.leaders.of(id)
+// later term, or etcd does: this node may be cut off from its peers. ok says
+// that the leader is alive, as far as can be known.
+func (b backend) leader(v *cluster.View, topic string, id partitionID) (l leader, ok bool) {
+	l, ok = b.n.leaders.of(id)
+	ok = ok && b.n.alive(l.node)
 	if p, here := b.n.replicas.get(id); here {
 		if s := p.Group().Status(); s.Leader != 0 && s.Term > l.term {
 			if node, known := b.n.peers.NodeOf(s.Leader); known {
-				return leader{node: node, term: s.Term}, true
+				l, ok = leader{node: node, term: s.Term}, b.n.alive(node)
 			}
+		}
+	}
+	for node, status := range v.Status {
+		if term := status.Leads[topic][id.index]; term > l.term {
+			_, registered := v.Nodes[node]
+			l, ok = leader{node: node, term: term}, registered
 		}
 	}
 	return l, ok

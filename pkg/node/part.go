@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
-	"net"
+	"net/http"
 	"os"
 	"slices"
 	"time"
@@ -63,13 +64,29 @@ func (n *Node) onHeld(held *election.HeldError) (takeOver bool, err error) {
 	if other.Incarnation == me.Incarnation && (other.Peer == me.Peer || other.Kafka == me.Kafka || other.HTTP == me.HTTP) {
 		return true, nil
 	}
-	conn, err := net.DialTimeout("tcp", other.Peer, time.Second)
-	if err != nil {
+	if !n.answers(other) {
 		return false, nil // probably dead: wait until its lease expires
 	}
-	conn.Close()
 	return false, fmt.Errorf("node id %d is in use by a live process at %s (pid %d, incarnation %s): give this node another --node-id, or stop that one",
 		n.ID(), other.Peer, other.PID, other.Incarnation)
+}
+
+// answers asks at a node's HTTP address whether it is that node that serves
+// there: another one may have its address by now.
+func (n *Node) answers(other cluster.Node) bool {
+	client := http.Client{Timeout: 2 * time.Second}
+	resp, err := client.Get("http://" + other.HTTP + "/cluster.json")
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	var found struct {
+		Self struct {
+			Incarnation string `json:"incarnation"`
+		} `json:"self"`
+	}
+	err = json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(&found)
+	return err == nil && found.Self.Incarnation == other.Incarnation
 }
 
 func (n *Node) setSession(s *election.Session) {
@@ -87,13 +104,13 @@ func (n *Node) setSession(s *election.Session) {
 // self is what this node registers.
 func (n *Node) self() cluster.Node {
 	peer, _ := advertised(n.cfg.PeerAdvertise, n.peerLn.Addr())
-	http, _ := advertised(n.cfg.HTTPAdvertise, n.httpLn.Addr())
+	httpAddr, _ := advertised(n.cfg.HTTPAdvertise, n.httpLn.Addr())
 	listeners := make(map[string]string)
 	for _, l := range n.kafkaLns {
 		listeners[l.Name] = l.Advertised
 	}
 	me := cluster.Node{
-		Node: n.ID(), Incarnation: n.dir.id.Incarnation, Kafka: n.kafkaLns[0].Advertised, HTTP: http, Peer: peer,
+		Node: n.ID(), Incarnation: n.dir.id.Incarnation, Kafka: n.kafkaLns[0].Advertised, HTTP: httpAddr, Peer: peer,
 		Rack: n.cfg.Rack, Version: n.cfg.Version, PID: os.Getpid(), Started: n.started.UTC().Truncate(time.Second),
 		State: cluster.StateReady, Leads: n.leaders.count(), Replicas: n.replicas.count(),
 	}
@@ -330,7 +347,7 @@ func (n *Node) clusterJSON() any {
 	}
 	return map[string]any{
 		"cluster": n.cfg.Cluster, "cluster_id": n.dir.id.ClusterID, "etcd": n.etcd.Endpoints(), "nodes": nodes,
-		"winner": backend{n}.ControllerID(), "frozen": v.Frozen, "source": v.Source,
+		"self": map[string]any{"node": n.ID(), "incarnation": n.dir.id.Incarnation}, "winner": backend{n}.ControllerID(), "frozen": v.Frozen, "source": v.Source,
 	}
 }
 

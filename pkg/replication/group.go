@@ -254,7 +254,7 @@ func (g *Group) run(ctx context.Context) {
 		case <-first.C:
 			// A new group's preferred leader does not wait for timers, only for
 			// the others to open their replicas.
-			if try++; g.status.Load().Leader != 0 || try > maxFirstElections {
+			if try++; g.leadership.Load().leader != 0 || try > maxFirstElections {
 				first.Stop()
 				continue
 			}
