@@ -48,6 +48,14 @@ are created when a client asks for them. Prints one line when it is ready.`,
 			if d.nodes < 1 || d.nodes > 9 {
 				return usageError{fmt.Errorf("--nodes is %d: it must be between 1 and 9", d.nodes)}
 			}
+			for _, p := range []struct {
+				flag        string
+				port, count int
+			}{{"--kafka-port", d.kafkaPort, d.nodes}, {"--http-port", d.httpPort, d.nodes}, {"--etcd-port", d.etcdPort, 1}} {
+				if last := 65536 - p.count; p.port < 1 || p.port > last {
+					return usageError{fmt.Errorf("%s is %d: it must be between 1 and %d", p.flag, p.port, last)}
+				}
+			}
 			return d.run(cmd.Context(), cmd.OutOrStdout())
 		},
 	}

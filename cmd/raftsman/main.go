@@ -64,6 +64,13 @@ func newRoot() *cobra.Command {
 func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, RunE: func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
+			var names []string
+			for _, verb := range cmd.Commands() {
+				names = append(names, verb.Name())
+			}
+			if near := nearest(args[0], names); near != "" {
+				return usageError{fmt.Errorf("unknown command %q for %q; did you mean %s?", args[0], cmd.CommandPath(), near)}
+			}
 			return usageError{fmt.Errorf("unknown command %q for %q; see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath())}
 		}
 		return usageError{fmt.Errorf("%s needs a verb; see %s --help", cmd.CommandPath(), cmd.CommandPath())}

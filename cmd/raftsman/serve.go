@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -50,7 +51,7 @@ func (n *nodeFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.HTTPAdvertise, "http-advertise", "", "HTTP address that others are told (default: the bound one)")
 	f.StringVar(&c.PeerAddr, "peer-addr", "127.0.0.1:7070", "address to serve other nodes on")
 	f.StringVar(&c.PeerAdvertise, "peer-advertise", "", "address that other nodes are told (default: the bound one)")
-	f.DurationVar(&c.SessionTTL, "session-ttl", 0, "life of the node's lease in etcd without a renewal (default 10s)")
+	f.DurationVar(&c.SessionTTL, "session-ttl", 10*time.Second, "life of the node's lease in etcd without a renewal")
 	f.StringVar(&c.RaftStore, "raft-store", "wal", "wal: one write-ahead log for all partitions; boltdb: a raft-boltdb file for each")
 	f.Int64Var(&c.WAL.FileSize, "wal-file-size", 64<<20, "bytes of one file of the write-ahead log")
 	f.Int64Var(&c.WAL.SizeLimit, "wal-size-limit", 1<<30, "bytes that the write-ahead log is kept within")
@@ -59,9 +60,9 @@ func (n *nodeFlags) bind(f *pflag.FlagSet) {
 	f.Int32Var(&c.DefaultPartitions, "default-partitions", 1, "partitions of a topic created without a number")
 	f.Int16Var(&c.DefaultReplicationFactor, "default-replication-factor", 0, "replicas of a topic created without a number; 0: three, or as many as there are nodes")
 	f.Int32Var(&c.MessageMaxBytes, "message-max-bytes", 1_048_588, "default max.message.bytes of topics")
-	f.DurationVar(&c.HeartbeatTimeout, "heartbeat-timeout", 0, "how long a replica waits for its leader before it stands for election by itself (default 1.5s)")
-	f.DurationVar(&c.ElectionTimeout, "election-timeout", 0, "how long a candidate waits for votes (default: heartbeat-timeout)")
-	f.DurationVar(&c.LeaderLease, "leader-lease", 0, "how long a leader leads without hearing from a majority (default: heartbeat-timeout)")
+	f.DurationVar(&c.HeartbeatTimeout, "heartbeat-timeout", 2*time.Second, "how long a replica waits for its leader before it stands for election by itself")
+	f.DurationVar(&c.ElectionTimeout, "election-timeout", 0, "how long a candidate waits for votes; 0: as heartbeat-timeout")
+	f.DurationVar(&c.LeaderLease, "leader-lease", 0, "how long a leader leads without hearing from a majority; 0: as heartbeat-timeout")
 	f.BoolVar(&c.PprofEnabled, "pprof", false, "serve /debug/pprof/ on the HTTP address")
 	n.bindLog(f)
 }
@@ -81,6 +82,7 @@ func (n *nodeFlags) load(cmd *cobra.Command) (origins, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.chooseEtcd(from)
 	n.cfg.Listeners = []node.KafkaListener{{Name: "default", Addr: n.kafkaAddr, Advertise: n.kafkaAdvertise}}
 	for _, text := range n.listeners {
 		l, err := parseListener(text)
@@ -95,6 +97,26 @@ func (n *nodeFlags) load(cmd *cobra.Command) (origins, error) {
 		return nil, usageError{err}
 	}
 	return from, nil
+}
+
+// chooseEtcd settles what etcdctl's variables leave open. Endpoints and a domain
+// to find them by exclude each other: what was set for raftsman goes before
+// etcdctl's, and of etcdctl's the domain, as there. Its password goes with
+// whatever user there is.
+func (n *nodeFlags) chooseEtcd(from origins) {
+	e := &n.cfg.Etcd
+	borrowed := func(name string) bool { return from[name] == "environment "+fallbacks[name] }
+	if e.DiscoverySRV != "" {
+		if from["etcd-endpoints"] == "default" || borrowed("etcd-endpoints") {
+			e.Endpoints = nil
+		} else if borrowed("etcd-discovery-srv") {
+			e.DiscoverySRV = ""
+		}
+	}
+	password := os.Getenv("ETCDCTL_PASSWORD")
+	if password != "" && e.User != "" && e.PasswordFile == "" && !strings.Contains(e.User, ":") {
+		e.User += ":" + password
+	}
 }
 
 func parseListener(text string) (l node.KafkaListener, err error) {

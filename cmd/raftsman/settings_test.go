@@ -154,3 +154,39 @@ func TestConfigPrint(t *testing.T) {
 		}
 	}
 }
+
+// TestEtcdctlsVariables: they fill in what is missing and contradict nothing.
+func TestEtcdctlsVariables(t *testing.T) {
+	for _, tc := range []struct {
+		name                      string
+		env                       map[string]string
+		args                      []string
+		endpoints, srv, userAndPW string
+	}{
+		{"nothing", nil, nil, "http://127.0.0.1:2379", "", ""},
+		{"domain", nil, []string{"--etcd-discovery-srv=example.com"}, "", "example.com", ""},
+		{"domain beside etcdctl's endpoints", map[string]string{"ETCDCTL_ENDPOINTS": "http://a:1"}, []string{"--etcd-discovery-srv=example.com"}, "", "example.com", ""},
+		{"endpoints beside etcdctl's domain", map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.com"}, []string{"--etcd-endpoints=http://a:1"}, "http://a:1", "", ""},
+		{"both of etcdctl's", map[string]string{"ETCDCTL_DISCOVERY_SRV": "example.com", "ETCDCTL_ENDPOINTS": "http://a:1"}, nil, "", "example.com", ""},
+		{"both set", nil, []string{"--etcd-endpoints=http://a:1", "--etcd-discovery-srv=example.com"}, "http://a:1", "example.com", ""}, // refused by Validate
+		{"password", map[string]string{"ETCDCTL_USER": "root", "ETCDCTL_PASSWORD": "pw"}, nil, "http://127.0.0.1:2379", "", "root:pw"},
+		{"password in the user", map[string]string{"ETCDCTL_USER": "root:a", "ETCDCTL_PASSWORD": "b"}, nil, "http://127.0.0.1:2379", "", "root:a"},
+		{"password without a user", map[string]string{"ETCDCTL_PASSWORD": "pw"}, nil, "http://127.0.0.1:2379", "", ""},
+		{"password file", map[string]string{"ETCDCTL_USER": "root", "ETCDCTL_PASSWORD": "pw"}, []string{"--etcd-password-file=/f"}, "http://127.0.0.1:2379", "", "root"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			clearEnv(t)
+			for k, v := range tc.env {
+				t.Setenv(k, v)
+			}
+			flags, _, err := settingsFor(t, "", tc.args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := flags.cfg.Etcd
+			if got := strings.Join(e.Endpoints, " "); got != tc.endpoints || e.DiscoverySRV != tc.srv || e.User != tc.userAndPW {
+				t.Errorf("endpoints %q, domain %q, user %q", got, e.DiscoverySRV, e.User)
+			}
+		})
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/raftsman/raftsman/internal/testetcd"
+	"github.com/raftsman/raftsman/pkg/node"
 )
 
 // numbers produces 0, 1, 2, … to a topic with one partition until stop is
@@ -75,7 +76,13 @@ func checkNumbers(t *testing.T, values []string, n int) {
 }
 
 func TestProduceConsumeRestart(t *testing.T) {
-	c := Start(t, 3, nil)
+	for _, store := range []string{"wal", "boltdb"} {
+		t.Run(store, func(t *testing.T) { produceConsumeRestart(t, store) })
+	}
+}
+
+func produceConsumeRestart(t *testing.T, store string) {
+	c := Start(t, 3, func(cfg *node.Config) { cfg.RaftStore = store })
 	stop := make(chan struct{})
 	time.AfterFunc(500*time.Millisecond, func() { close(stop) })
 	n := numbers(t, c.Client(kgo.ProducerLinger(time.Millisecond)), "numbers", stop)

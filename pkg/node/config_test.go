@@ -46,3 +46,27 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		}
 	}
 }
+
+// TestValidateShowsNoPassword: not even in the error that refuses it.
+func TestValidateShowsNoPassword(t *testing.T) {
+	for _, endpoint := range []string{"http://root:hunter2@10.0.0.1:2379", "http://root:hun@ter2@[::1", "ftp://root:hunter2@h:1"} {
+		c := Config{DataDir: "d", Etcd: Etcd{Endpoints: []string{endpoint}}}
+		err := c.Validate()
+		if err == nil || strings.Contains(err.Error(), "ter2") || !strings.Contains(err.Error(), "--etcd-endpoints") {
+			t.Errorf("%s: got %v", endpoint, err)
+		}
+	}
+}
+
+// TestAdvertisedAddresses: clients must be able to connect to what they are told.
+func TestAdvertisedAddresses(t *testing.T) {
+	for advertise, ok := range map[string]bool{
+		"": true, "auto": true, "host:9092": true, "10.0.0.1:0": true, "[::1]:9092": true,
+		"host": false, ":9092": false, "0.0.0.0:9092": false, "[::]:9092": false, "host:x": false,
+	} {
+		c := Config{DataDir: "d", Listeners: []KafkaListener{{Name: DefaultListener, Addr: "0.0.0.0:9092", Advertise: advertise}}}
+		if err := c.Validate(); (err == nil) != ok {
+			t.Errorf("%q: got %v", advertise, err)
+		}
+	}
+}

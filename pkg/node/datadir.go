@@ -20,8 +20,9 @@ type dataDir struct {
 	set  bool // id is known: the directory was used before
 }
 
-// openDataDir locks the directory and reads whose it is.
-func openDataDir(fsys vfs.FS, dir string) (*dataDir, error) {
+// openDataDir locks the directory and reads whose it is. store is the
+// Config.RaftStore that it is to be used with.
+func openDataDir(fsys vfs.FS, dir, store string) (*dataDir, error) {
 	if err := fsys.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
@@ -37,7 +38,7 @@ func openDataDir(fsys vfs.FS, dir string) (*dataDir, error) {
 		err = d.refuseOrphans()
 	}
 	if err == nil && d.set {
-		err = d.refuseMissing()
+		err = d.refuseMissing(store)
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -62,13 +63,13 @@ func (d *dataDir) refuseOrphans() error {
 
 // refuseMissing refuses an identity whose stores are gone: an emptied store
 // beside a full one forgets votes and acknowledged records.
-func (d *dataDir) refuseMissing() error {
+func (d *dataDir) refuseMissing(store string) error {
 	if _, err := d.fs.Stat(vfs.Join(d.dir, "initialized")); err != nil {
 		return nil // its first start did not get that far
 	}
-	for _, name := range storeDirs {
+	for _, name := range append([]string{store}, storeDirs...) {
 		if _, err := d.fs.Stat(vfs.Join(d.dir, name)); err != nil {
-			return fmt.Errorf("data directory %s has lost its %s: restore it, or start with an empty directory and let the node be rebuilt: %w", d.dir, name, err)
+			return fmt.Errorf("data directory %s has lost its %s (--raft-store %s): restore it, or start with an empty directory and let the node be rebuilt: %w", d.dir, name, store, err)
 		}
 	}
 	return nil

@@ -83,7 +83,7 @@ func New(cfg Config) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if n.dir, err = openDataDir(cfg.FS, cfg.DataDir); err != nil {
+	if n.dir, err = openDataDir(cfg.FS, cfg.DataDir, cfg.RaftStore); err != nil {
 		return nil, err
 	}
 	n.onClose("data directory", n.dir.close)

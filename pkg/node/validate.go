@@ -66,7 +66,7 @@ func (e *Etcd) validate(p *problems) {
 	}
 	for _, ep := range e.Endpoints {
 		if err := checkEndpoint(ep); err != nil {
-			p.add("--etcd-endpoints", ep, "%v", err)
+			p.add("--etcd-endpoints", withoutPassword(ep), "%v", err)
 		}
 	}
 	if (e.Cert == "") != (e.Key == "") {
@@ -92,6 +92,15 @@ func (e *Etcd) validate(p *problems) {
 	if !strings.HasPrefix(e.Prefix, "/") || strings.Trim(e.Prefix, "/") == "" {
 		p.add("--etcd-prefix", e.Prefix, "begin with a slash and name something below it, as /raftsman does")
 	}
+}
+
+// withoutPassword is an endpoint as it may be shown.
+func withoutPassword(ep string) string {
+	scheme, rest, _ := strings.Cut(ep, "://")
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		return scheme + "://***" + rest[at:]
+	}
+	return ep
 }
 
 // checkEndpoint takes http://HOST:PORT, https://HOST:PORT, unix sockets, and

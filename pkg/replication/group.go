@@ -160,6 +160,11 @@ func (g *Group) raftConfig() *raft.Config {
 	c.SnapshotInterval = 24 * time.Hour
 	c.SnapshotThreshold = 1 << 60
 	c.TrailingLogs = 1024
+	if g.host.wal == nil {
+		// raft-boltdb does not say how many bytes it holds: raft counts entries.
+		c.SnapshotInterval = 30 * time.Second
+		c.SnapshotThreshold = 4096
+	}
 	return c
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -57,6 +58,11 @@ func Open(cfg Config) (_ *Host, err error) {
 			FileSize: cfg.WALFileSize, SizeLimit: cfg.WALSizeLimit, OnFatal: cfg.OnFatal, Registerer: cfg.Registerer,
 		})
 		if err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Store == StoreBoltDB {
+		if err := cfg.FS.MkdirAll(filepath.Dir(h.boltPath(0))); err != nil {
 			return nil, err
 		}
 	}
