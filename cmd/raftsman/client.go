@@ -21,9 +21,9 @@ import (
 
 // How long commands wait: a person sits in front of them.
 const (
-	dialTimeout  = 3 * time.Second
-	pingTimeout  = 5 * time.Second
-	adminTimeout = 15 * time.Second // a change: the winner and etcd may be slow
+	dialTimeout  = 2 * time.Second  // of one broker, which may be dead or stopped
+	pingTimeout  = 15 * time.Second // until one of them answers
+	adminTimeout = 30 * time.Second // a change: the winner and etcd may be slow
 )
 
 // kafkaFlags say how to reach the cluster through the Kafka protocol.
@@ -60,7 +60,7 @@ func (k *kafkaFlags) connect(cmd *cobra.Command, opts ...kgo.Opt) (*kgo.Client, 
 	}
 	opts = append([]kgo.Opt{
 		kgo.SeedBrokers(brokers...), kgo.ClientID("raftsman-cli"), kgo.SoftwareNameAndVersion("raftsman", softwareVersion()),
-		kgo.DialTimeout(dialTimeout), kgo.RequestTimeoutOverhead(5 * time.Second), kgo.RetryTimeout(adminTimeout),
+		kgo.DialTimeout(dialTimeout), kgo.RequestTimeoutOverhead(2 * time.Second), kgo.RetryTimeout(adminTimeout),
 		kgo.MetadataMinAge(250 * time.Millisecond), kgo.DisableClientMetrics(),
 	}, opts...)
 	client, err := kgo.NewClient(opts...)
@@ -96,7 +96,7 @@ func (k *kafkaFlags) admin(cmd *cobra.Command, f func(ctx context.Context, adm *
 	ctx, cancel := context.WithTimeout(cmd.Context(), adminTimeout)
 	defer cancel()
 	adm := kadm.NewClient(client)
-	adm.SetTimeoutMillis(int32((adminTimeout - 3*time.Second).Milliseconds()))
+	adm.SetTimeoutMillis(int32((adminTimeout / 4).Milliseconds())) // one broker that hangs leaves time for others
 	return f(ctx, adm)
 }
 

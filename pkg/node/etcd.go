@@ -66,7 +66,7 @@ func (n *Node) etcdClient() (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
 		Endpoints: endpoints, TLS: tlsConfig, Username: user, Password: password,
 		DialTimeout: 3 * time.Second, DialKeepAliveTime: alive, DialKeepAliveTimeout: alive,
-		PermitWithoutStream: true, Logger: zap.NewNop(),
+		Logger: zap.NewNop(),
 	})
 }
 

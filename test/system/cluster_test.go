@@ -201,7 +201,7 @@ func (c *cluster) etcdctl(args ...string) string {
 // winner is the node whose election key was created first, 0 for none.
 func (c *cluster) winner() (id int) {
 	c.t.Helper()
-	out := c.etcdctl("get", "--prefix", "/raftsman/default/leader/", "--sort-by", "CREATE", "--limit", "1", "--print-value-only")
+	out := c.etcdctl("get", "--prefix", "/raftsman/default/leader/", "--sort-by", "CREATE", "--order", "ASCEND", "--limit", "1", "--print-value-only")
 	if _, err := fmt.Sscanf(out, `{"node":%d`, &id); err != nil {
 		return 0
 	}
