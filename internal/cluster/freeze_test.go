@@ -30,7 +30,7 @@ func (s running) refuses(t *testing.T, reason string) {
 	if _, err := s.EnsureMeta(t.Context()); !errors.Is(err, cluster.ErrFrozen) {
 		t.Fatalf("meta: %v", err)
 	}
-	if n := s.logs.count("restore-metadata"); n != 1 {
+	if n := s.logs.count("point the nodes at the right etcd"); n != 1 {
 		t.Fatalf("said %d times what to do\n%s", n, s.logs.all.String())
 	}
 }

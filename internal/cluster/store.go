@@ -226,7 +226,7 @@ func (s *Store) freeze(reason string, sticky bool) {
 	if s.memory.frozen == "" {
 		s.opts.Logger.Error("etcd does not hold what it held: changes are refused, data is served on",
 			"reason", reason,
-			"do", "point the nodes at the right etcd, or, if its data is lost or old, run `raftsman cluster restore-metadata`")
+			"do", "point the nodes at the right etcd, or bring back its latest data; records are served meanwhile, changes are refused")
 	}
 	s.memory.frozen, s.memory.sticky = reason, sticky
 	v := *s.view.Load()

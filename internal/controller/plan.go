@@ -93,7 +93,7 @@ func reincarnate(view *cluster.View, ids *idSource) (changes []Change) {
 		old := a.Replicas[wiped]
 		if majority := len(a.Replicas)/2 + 1; healthy < majority {
 			changes = append(changes, Change{Kind: cluster.Blocked, TP: tp, Reason: fmt.Sprintf(
-				"the disk of node %d was wiped and only %d of %d replicas are left on live nodes, %d are needed to replace it; bring the others back, or see `raftsman partition recover`",
+				"the disk of node %d was wiped and only %d of %d replicas are left on live nodes, %d are needed to replace it; bring the others back",
 				old.Node, healthy, len(a.Replicas), majority)})
 			continue
 		}

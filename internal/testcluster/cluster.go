@@ -50,6 +50,14 @@ func Start(t testing.TB, n int, tune func(*node.Config)) *Cluster {
 	for id := int32(1); id <= int32(n); id++ {
 		c.waitReady(id)
 	}
+	testetcd.Eventually(t, "all nodes to know each other", func() bool {
+		for _, m := range c.nodes {
+			if !m.Node.Reaches(n) {
+				return false
+			}
+		}
+		return true
+	})
 	return c
 }
 

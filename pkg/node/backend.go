@@ -199,10 +199,14 @@ func (b backend) CreateTopic(ctx context.Context, spec kafka.CreateTopicSpec) (k
 	if err := validateConfig(spec.Config); err != nil {
 		return kafka.TopicInfo{}, kafka.Errorf(kerr.InvalidConfig, "%s", err.Error())
 	}
-	live := len(b.n.store.View().Nodes)
+	v := b.n.store.View()
+	live := len(v.Nodes)
 	rf := spec.ReplicationFactor
 	if rf <= 0 {
-		rf = int16(min(3, max(live, 1)))
+		// Nodes that are away for the moment count: a topic that was made with
+		// fewer replicas would keep them.
+		known := max(live, int(v.NodeIDs.Next)-1, 1)
+		rf = int16(min(3, known))
 	}
 	if int(rf) > live {
 		return kafka.TopicInfo{}, kafka.Errorf(kerr.InvalidReplicationFactor, "Replication factor: %d larger than available brokers: %d.", rf, live)

@@ -14,6 +14,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/raftsman/raftsman/internal/cluster"
 )
@@ -67,6 +69,11 @@ func (n *Node) etcdClient() (*clientv3.Client, error) {
 		Endpoints: endpoints, TLS: tlsConfig, Username: user, Password: password,
 		DialTimeout: 3 * time.Second, DialKeepAliveTime: alive, DialKeepAliveTimeout: alive,
 		Logger: zap.NewNop(),
+		// gRPC's own backoff grows to two minutes: too long after an outage.
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 3 * time.Second,
+		})},
 	})
 }
 

@@ -59,7 +59,8 @@ type Node struct {
 	session *election.Session // in etcd, nil while there is none
 	// registered: there was a session since the start; settled: the replicas of
 	// the first view were opened.
-	registered, settled bool
+	// inView: the node has seen its own registration.
+	registered, settled, inView bool
 }
 
 type closer struct {
@@ -169,6 +170,14 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		cancel()
 		if n.kafka != nil {
 			err = errors.Join(err, n.kafka.Close()) // answers what is pending while the replicas are still open
+		}
+		// The peers take over as soon as this node's connections break; it may
+		// take etcd seconds, if it is away, to let go of the lease.
+		if n.replicas != nil {
+			err = errors.Join(err, n.replicas.close())
+		}
+		if n.host != nil {
+			err = errors.Join(err, n.host.Close())
 		}
 		wg.Wait()
 		err = errors.Join(err, n.Close())

@@ -332,10 +332,22 @@ func (n *Node) readiness() error {
 		return errors.New("replicas are being opened")
 	case !registered && v.Source != cluster.SourceDisk:
 		return errors.New("not registered in etcd yet")
+	case v.Source == cluster.SourceEtcd && !n.seen(v):
+		return errors.New("the registration in etcd was not seen yet")
 	case !n.host.Healthy():
 		return errors.New("the disk of the write-ahead log does not answer")
 	}
 	return nil
+}
+
+// seen says whether the node was ever in its own view.
+func (n *Node) seen(v *cluster.View) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := v.Nodes[n.dir.id.NodeID]; ok {
+		n.inView = true
+	}
+	return n.inView
 }
 
 // clusterJSON is what any node tells of the cluster.

@@ -159,6 +159,9 @@ func startCluster(t *testing.T, n int, ttl time.Duration, extra ...string) *clus
 		c.waitReady(i + 1)
 	}
 	waitFor(t, "a winner", 20*time.Second, func() bool { return c.winner() > 0 })
+	waitFor(t, "all nodes to be registered", 20*time.Second, func() bool {
+		return strings.Count(c.etcdctl("get", "--prefix", "--keys-only", "/raftsman/default/nodes/"), "/nodes/") == n
+	})
 	return c
 }
 
