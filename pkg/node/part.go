@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/raftsman/raftsman/internal/cluster"
@@ -28,6 +29,8 @@ func (n *Node) takePart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var ends sync.WaitGroup // of sessions; Run closes the last one before it returns
+	defer ends.Wait()
 	return election.Run(ctx, n.etcd, election.Config{
 		Session: election.SessionConfig{TTL: n.cfg.SessionTTL, Healthy: n.host.Healthy, Logger: n.log},
 		Register: func() []election.Registration {
@@ -40,10 +43,10 @@ func (n *Node) takePart(ctx context.Context) error {
 		OnHeld: n.onHeld,
 		OnSession: func(s *election.Session) {
 			n.setSession(s)
-			go func() { // ends with the session
+			ends.Go(func() {
 				<-s.Done()
-				n.setSession(nil)
-			}()
+				n.endSession(s)
+			})
 		},
 		Name: keys.Election(), Value: candidate,
 		Lead: func(ctx context.Context, l *election.Leadership) error {
@@ -91,13 +94,20 @@ func (n *Node) answers(other cluster.Node) bool {
 
 func (n *Node) setSession(s *election.Session) {
 	n.mu.Lock()
-	n.session = s
-	n.registered = n.registered || s != nil
+	n.session, n.registered = s, true
 	n.mu.Unlock()
-	if s != nil {
-		n.producerIDs.refill(context.Background()) // while etcd is there
-	}
+	n.producerIDs.refill(context.Background()) // while etcd is there
 	n.checkReady()
+	n.wake()
+}
+
+// endSession forgets a session, unless a newer one has taken its place.
+func (n *Node) endSession(s *election.Session) {
+	n.mu.Lock()
+	if n.session == s {
+		n.session = nil
+	}
+	n.mu.Unlock()
 	n.wake()
 }
 
