@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -158,84 +154,4 @@ func ensureTopic(ctx context.Context, client *kgo.Client, name string) (partitio
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-}
-
-// httpFlags say how to reach a node through HTTP.
-type httpFlags struct{ addr string }
-
-func (h *httpFlags) bind(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&h.addr, "http", "127.0.0.1:8080", "HTTP address of a node, HOST:PORT (environment: RAFTSMAN_HTTP)")
-}
-
-// maxAnswer bounds what is read from a node: cluster.json of a large cluster.
-const maxAnswer = 64 << 20
-
-// get asks for a path and returns the answer's status and body.
-func (h *httpFlags) get(cmd *cobra.Command, path string, timeout time.Duration) (status int, body []byte, err error) {
-	addr := h.addr
-	if env := os.Getenv("RAFTSMAN_HTTP"); env != "" && !cmd.Flags().Changed("http") {
-		addr = env
-	}
-	u, err := httpURL(addr, path)
-	if err != nil {
-		return 0, nil, usageError{fmt.Errorf("--http: %w", err)}
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
-	if err != nil {
-		return 0, nil, usageError{fmt.Errorf("--http: %w", err)}
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		var why *url.Error
-		if errors.As(err, &why) {
-			err = why.Err
-		}
-		if ctx.Err() != nil && cmd.Context().Err() == nil {
-			err = fmt.Errorf("no answer within %s", timeout)
-		}
-		return 0, nil, fmt.Errorf("can't reach the node at %s: %w; is it running, and is --http right?", u, err)
-	}
-	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return 0, nil, fmt.Errorf("read %s: %w", u, err)
-	}
-	return resp.StatusCode, body, nil
-}
-
-// getJSON asks for a path and decodes the answer.
-func (h *httpFlags) getJSON(cmd *cobra.Command, path string, into any) error {
-	status, body, err := h.get(cmd, path, pingTimeout)
-	if err != nil {
-		return err
-	}
-	if status != http.StatusOK {
-		return fmt.Errorf("GET %s: %d %s", path, status, firstLine(body))
-	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("GET %s: not what a raftsman node answers; is --http right? %w", path, err)
-	}
-	return nil
-}
-
-// httpURL makes a URL of HOST:PORT or http://HOST:PORT.
-func httpURL(addr, path string) (string, error) {
-	if !strings.Contains(addr, "://") {
-		addr = "http://" + addr
-	}
-	u, err := url.Parse(strings.TrimRight(addr, "/") + path)
-	if err != nil {
-		return "", fmt.Errorf("%q is not HOST:PORT", addr)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return "", fmt.Errorf("%q is not HOST:PORT or a URL with http or https", addr)
-	}
-	return u.String(), nil
-}
-
-func firstLine(body []byte) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(string(body[:min(len(body), 500)])), "\n")
-	return line
 }

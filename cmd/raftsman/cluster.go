@@ -9,6 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/raftsman/raftsman/internal/gateway"
+	"github.com/raftsman/raftsman/internal/health"
 )
 
 // clusterInfo is /cluster.json.
@@ -18,6 +21,7 @@ type clusterInfo struct {
 	Etcd      []string   `json:"etcd"`
 	Winner    int32      `json:"winner"`
 	Frozen    string     `json:"frozen,omitempty"`
+	Epoch     int64      `json:"epoch,omitempty"` // of the metadata
 	Nodes     []nodeInfo `json:"nodes"`
 }
 
@@ -39,14 +43,18 @@ type nodeInfo struct {
 // clusterStatus is what cluster status shows.
 type clusterStatus struct {
 	clusterInfo
-	Topics          int `json:"topics"`
-	Partitions      int `json:"partitions"`
-	Leaderless      int `json:"leaderless"`
-	UnderReplicated int `json:"under_replicated"`
+	Topics          int             `json:"topics"`
+	Partitions      int             `json:"partitions"`
+	Leaderless      int             `json:"leaderless"`
+	UnderReplicated int             `json:"under_replicated"`
+	Health          health.Severity `json:"health,omitempty"`
+	Rebalance       string          `json:"rebalance,omitempty"` // on, paused
+	Operations      int             `json:"operations"`          // that have not ended
 }
 
 func newCluster() *cobra.Command {
-	return group("cluster", "See the whole cluster", newClusterStatus())
+	return group("cluster", "See the whole cluster, compare its replicas, and mend its metadata",
+		newClusterStatus(), newClusterHealth(), newClusterVerify(), newRebalance(), newRestoreMetadata())
 }
 
 func newClusterStatus() *cobra.Command {
@@ -86,6 +94,9 @@ func statusOf(cmd *cobra.Command, to *httpFlags) (*clusterStatus, error) {
 	if err := to.getJSON(cmd, "/cluster.json", &s.clusterInfo); err != nil {
 		return nil, err
 	}
+	if err := s.operations(cmd, to); err != nil {
+		return nil, err
+	}
 	var kafka kafkaFlags
 	for _, n := range s.Nodes {
 		kafka.brokers = append(kafka.brokers, n.Kafka)
@@ -107,6 +118,27 @@ func statusOf(cmd *cobra.Command, to *httpFlags) (*clusterStatus, error) {
 	return s, err
 }
 
+// operations adds what operators have asked for, and what is wrong.
+func (s *clusterStatus) operations(cmd *cobra.Command, to *httpFlags) error {
+	var (
+		report    health.Report
+		rebalance gateway.Switch
+		ops       []gateway.Operation
+	)
+	for path, into := range map[string]any{"/health.json": &report, "/rebalance": &rebalance, "/ops": &ops} {
+		if err := to.getJSON(cmd, path, into); err != nil {
+			return err
+		}
+	}
+	s.Health, s.Rebalance = report.State, switchText(rebalance)
+	for _, o := range ops {
+		if !o.State.Final() {
+			s.Operations++
+		}
+	}
+	return nil
+}
+
 func (s *clusterStatus) table(w io.Writer) {
 	winner := "none"
 	if s.Winner > 0 {
@@ -121,6 +153,9 @@ func (s *clusterStatus) table(w io.Writer) {
 	}
 	cells(w, "topics", s.Topics)
 	cells(w, "partitions", fmt.Sprintf("%d, %d without a leader, %d under-replicated", s.Partitions, s.Leaderless, s.UnderReplicated))
+	cells(w, "operations", fmt.Sprintf("%d running or waiting", s.Operations))
+	cells(w, "rebalancing", s.Rebalance)
+	cells(w, "health", fmt.Sprintf("%s (raftsman cluster health)", s.Health))
 	fmt.Fprintln(w)
 	cells(w, "NODE", "KAFKA", "HTTP", "RACK", "STATE", "LEADS", "REPLICAS")
 	for _, n := range s.Nodes {

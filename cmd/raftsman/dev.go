@@ -104,7 +104,8 @@ func (d *devFlags) run(ctx context.Context, out io.Writer) (err error) {
 			NodeID: int32(i + 1), DataDir: filepath.Join(dir, fmt.Sprintf("node-%d", i+1)), Version: version(),
 			Listeners: []node.KafkaListener{{Name: "default", Addr: d.addr(d.kafkaPort, i)}},
 			HTTPAddr:  d.addr(d.httpPort, i), PeerAddr: d.addr(0, 0), AutoCreateTopics: true, PprofEnabled: true,
-			Logger: logger.With("node", i+1), Registerer: newRegistry(),
+			DrainTimeout: -1, // all nodes stop together
+			Logger:       logger.With("node", i+1), Registerer: newRegistry(),
 		}
 		cfg.Etcd.Endpoints = []string{"http://" + d.addr(d.etcdPort, 0)}
 		n, err := node.New(cfg)

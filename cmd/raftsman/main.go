@@ -1,8 +1,7 @@
 // Command raftsman is a partitioned, replicated log that speaks the Kafka
 // protocol and keeps its cluster's metadata in etcd.
 //
-// Each command is in a file of its own. Exit codes: 0 done, 1 failed, 2 the
-// command line or the configuration is wrong.
+// Each command is in a file of its own. Exit codes: see the constants.
 package main
 
 import (
@@ -25,7 +24,36 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
-// usageError makes the exit code 2.
+// Exit codes.
+const (
+	exitFailed     = 1 // trying again may help
+	exitUsage      = 2 // the command line or the configuration is wrong
+	exitRefused    = 3 // an operation was refused or has failed
+	exitCancelled  = 4 // somebody did not want it
+	exitUnfinished = 5 // it goes on, or nobody knows
+
+	exitDegraded = exitFailed  // of cluster health
+	exitBroken   = exitRefused // of cluster health
+)
+
+// exitError has an exit code of its own. Without an error nothing is printed:
+// the output says it all.
+type exitError struct {
+	code int
+	error
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+// Error is for callers that want a text all the same.
+func (e exitError) Error() string {
+	if e.error == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.error.Error()
+}
+
+// usageError makes the exit code exitUsage.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -34,28 +62,47 @@ func run(ctx context.Context, args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
+	var exit exitError
+	if said := errors.As(err, &exit) && exit.error == nil; err != nil && !said {
+		fmt.Fprintln(os.Stderr, "raftsman:", err)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	var (
+		exit  exitError
+		usage usageError
+	)
+	switch {
+	case err == nil:
 		return 0
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"), strings.HasPrefix(err.Error(), "required flag"):
+		return exitUsage
 	}
-	fmt.Fprintln(os.Stderr, "raftsman:", err)
-	var usage usageError
-	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") {
-		return 2
-	}
-	return 1
+	return exitFailed
 }
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "raftsman",
-		Short:         "A partitioned, replicated log for Kafka clients, beside the etcd you have",
+		Use:   "raftsman",
+		Short: "A partitioned, replicated log for Kafka clients, beside the etcd you have",
+		Long: `A partitioned, replicated log for Kafka clients, beside the etcd you have.
+
+Exit codes: 0 done; 1 failed, trying again may help; 2 the command line, an
+environment variable or the configuration file is wrong, trying again won't help;
+3 an operation was refused or has failed; 4 it was cancelled; 5 it goes on, but
+--timeout is over. Those of cluster health and
+cluster verify are their own.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{suggestFlag(cmd, err)} })
 	root.AddCommand(
-		newServe(), newDev(), newTopic(), newProduce(), newConsume(), newCluster(), newNode(),
-		newHealthcheck(), newConfig(), newVersion(),
+		newServe(), newDev(), newTopic(), newPartition(), newProduce(), newConsume(), newCluster(), newNode(), newOps(),
+		newHealthcheck(), newConfig(), newDebug(), newVersion(),
 	)
 	return root
 }
@@ -98,6 +145,10 @@ func noArgs(cmd *cobra.Command, args []string) error {
 
 // suggestFlag adds the nearest flag to the error about an unknown one.
 func suggestFlag(cmd *cobra.Command, err error) error {
+	var wrong *pflag.InvalidValueError
+	if errors.As(err, &wrong) && wrong.GetFlag() != nil {
+		return fmt.Errorf("--%s %w; see %s --help", wrong.GetFlag().Name, wrongValue(wrong.GetFlag(), wrong.GetValue()), cmd.CommandPath())
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())

@@ -1,14 +1,20 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/raftsman/raftsman/internal/health"
 )
 
 func newNode() *cobra.Command {
-	return group("node", "See the nodes", newNodeList())
+	return group("node", "See the nodes, and take them out of service",
+		newNodeList(), newNodeDescribe(), newDrain(), newUndrain(), newDecommission())
 }
 
 func newNodeList() *cobra.Command {
@@ -18,19 +24,19 @@ func newNodeList() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "list",
-		Short: "List the live nodes",
+		Short: "List the nodes, those that are away too",
 		Example: `  raftsman node list
-  raftsman node list --http 10.0.0.1:8080 -o json`,
+  raftsman node list --http 10.0.0.1:8080,10.0.0.2:8080 -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var info clusterInfo
-			if err := to.getJSON(cmd, "/cluster.json", &info); err != nil {
+			nodes, err := to.nodes(cmd)
+			if err != nil {
 				return err
 			}
-			return render(cmd, format, info.Nodes, func(w io.Writer) {
+			return render(cmd, format, nodes, func(w io.Writer) {
 				cells(w, "ID", "KAFKA", "HTTP", "PEER", "RACK", "STATE", "VERSION", "LEADS", "REPLICAS", "STARTED")
-				for _, n := range info.Nodes {
-					cells(w, n.Node, n.Kafka, n.HTTP, n.Peer, orDash(n.Rack), n.State, orDash(n.Version), n.Leads, n.Replicas,
+				for _, n := range nodes {
+					cells(w, n.Node.Node, orDash(n.Kafka), orDash(n.HTTP), orDash(n.Peer), orDash(n.Rack), nodeState(n), orDash(n.Version), n.Leads, n.Replicas,
 						n.Started.UTC().Format(time.RFC3339))
 				}
 			})
@@ -39,4 +45,106 @@ func newNodeList() *cobra.Command {
 	to.bind(cmd)
 	format.bind(cmd)
 	return cmd
+}
+
+func (h *httpFlags) nodes(cmd *cobra.Command) (nodes []health.Node, err error) {
+	return nodes, h.getJSON(cmd, "/nodes", &nodes)
+}
+
+// nodeState is a node's state in a word or two: the worst, then what was asked
+// for.
+func nodeState(n health.Node) string {
+	state := n.State
+	switch {
+	case !n.Alive:
+		state = "away"
+	case !n.Registered:
+		state = "unregistered"
+	}
+	if n.Wish != "" {
+		return state + "," + n.Wish
+	}
+	return orDash(state)
+}
+
+// nodeDescription is what node describe shows.
+type nodeDescription struct {
+	health.Node
+	Partitions []health.Partition `json:"partitions"`
+}
+
+func newNodeDescribe() *cobra.Command {
+	var (
+		to     httpFlags
+		format outputFormat
+	)
+	cmd := &cobra.Command{
+		Use:   "describe NODE",
+		Short: "Show a node and the partitions it holds",
+		Example: `  raftsman node describe 2
+  raftsman node describe 2 -o json`,
+		Args: exactArgs("NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := to.node(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			d := nodeDescription{Node: n}
+			if err := to.getJSON(cmd, fmt.Sprintf("/partitions?node=%d", n.Node.Node), &d.Partitions); err != nil {
+				return err
+			}
+			return render(cmd, format, d, d.table)
+		},
+	}
+	cmd.ValidArgsFunction = to.completeNodes
+	to.bind(cmd)
+	format.bind(cmd)
+	return cmd
+}
+
+// node finds a node by its number as it was typed.
+func (h *httpFlags) node(cmd *cobra.Command, text string) (n health.Node, err error) {
+	id, err := nodeNumber(text)
+	if err != nil {
+		return n, err
+	}
+	nodes, err := h.nodes(cmd)
+	if err != nil {
+		return n, err
+	}
+	i := slices.IndexFunc(nodes, func(n health.Node) bool { return n.Node.Node == id })
+	if i < 0 {
+		return n, fmt.Errorf("there is no node %d; raftsman node list shows all", id)
+	}
+	return nodes[i], nil
+}
+
+func nodeNumber(text string) (int32, error) {
+	id, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || id < 1 {
+		return 0, usageError{fmt.Errorf("%q is not the number of a node; raftsman node list shows them", text)}
+	}
+	return int32(id), nil
+}
+
+func (d *nodeDescription) table(w io.Writer) {
+	cells(w, "node", d.Node.Node.Node)
+	cells(w, "state", nodeState(d.Node))
+	if d.AwaySince != nil {
+		cells(w, "away since", d.AwaySince.Format(time.RFC3339))
+	}
+	cells(w, "kafka", orDash(d.Kafka))
+	cells(w, "http", orDash(d.HTTP))
+	cells(w, "peer", orDash(d.Peer))
+	cells(w, "rack", orDash(d.Rack))
+	cells(w, "version", orDash(d.Version))
+	cells(w, "incarnation", orDash(d.Incarnation))
+	cells(w, "started", d.Started.UTC().Format(time.RFC3339))
+	cells(w, "leads", d.Leads)
+	cells(w, "replicas", fmt.Sprintf("%d, %d not in sync", d.Replicas, d.Behind))
+	if d.Bytes > 0 {
+		cells(w, "data", "about "+health.Size(d.Bytes))
+	}
+	fmt.Fprintln(w)
+	partitionTable(w, d.Partitions)
 }

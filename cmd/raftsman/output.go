@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 	"gopkg.in/yaml.v3"
 )
@@ -131,8 +132,5 @@ func plural[N ~int | ~int64](n N, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// isTerminal says whether a person reads f.
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
+// isTerminal says whether a person reads or types f.
+func isTerminal(f *os.File) bool { return isatty.IsTerminal(f.Fd()) }

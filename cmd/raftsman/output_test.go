@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"os"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -79,4 +80,16 @@ func TestRenderRoundTrips(t *testing.T) {
 		texts[i] = s
 	}
 	check("yaml", y.Name, texts, y.Count)
+}
+
+// TestNobodyReadsTheNullDevice: a script's /dev/null is a device, and no person.
+func TestNobodyReadsTheNullDevice(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if isTerminal(null) {
+		t.Error("the null device passes for a terminal")
+	}
 }

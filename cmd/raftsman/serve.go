@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +29,10 @@ type nodeFlags struct {
 	logLevel       string
 	logFormat      string
 	configFile     string
+	catchUpRate    int64
+	rebalanceRate  int64
+	rebuildDelay   time.Duration
+	drainTimeout   time.Duration
 }
 
 func (n *nodeFlags) bind(f *pflag.FlagSet) {
@@ -55,14 +61,23 @@ func (n *nodeFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.RaftStore, "raft-store", "wal", "wal: one write-ahead log for all partitions; boltdb: a raft-boltdb file for each")
 	f.Int64Var(&c.WAL.FileSize, "wal-file-size", 64<<20, "bytes of one file of the write-ahead log")
 	f.Int64Var(&c.WAL.SizeLimit, "wal-size-limit", 1<<30, "bytes that the write-ahead log is kept within")
+	f.Int64Var(&c.MinFreeDisk, "min-free-disk", 512<<20, "bytes free on the data directory's disk below which no records are taken from clients; negative: no limit")
 	f.Int64Var(&c.SegmentBytes, "segment-bytes", 256<<20, "default segment.bytes of topics")
+	f.Int64Var(&n.catchUpRate, "catchup-rate", 100<<20, "bytes of segments sent in a second to followers that are too far behind, all together; 0: no limit")
+	f.IntVar(&c.CatchUpConcurrency, "catchup-concurrency", 2, "followers that segments are sent to at once")
+	f.Int64Var(&n.rebalanceRate, "rebalance-rate", 50<<20, "bytes a second that the node sends, and that it receives, for replicas that are moved or rebuilt; 0: no limit")
+	f.IntVar(&c.RebalanceMoves, "rebalance-moves", 8, "replicas that the winner moves at a time, in the whole cluster")
+	f.DurationVar(&n.rebuildDelay, "replica-rebuild-delay", 10*time.Minute, "how long a node may be away before the winner rebuilds its replicas elsewhere; 0: never")
+	f.DurationVar(&n.drainTimeout, "drain-timeout", 30*time.Second, "how long a node that stops waits for others to take over what it leads; 0: it does not wait")
 	f.BoolVar(&c.AutoCreateTopics, "auto-create-topics", false, "create a topic when a client asks for one that does not exist")
 	f.Int32Var(&c.DefaultPartitions, "default-partitions", 1, "partitions of a topic created without a number")
 	f.Int16Var(&c.DefaultReplicationFactor, "default-replication-factor", 0, "replicas of a topic created without a number; 0: three, or as many as there are nodes")
 	f.Int32Var(&c.MessageMaxBytes, "message-max-bytes", 1_048_588, "default max.message.bytes of topics")
-	f.DurationVar(&c.HeartbeatTimeout, "heartbeat-timeout", 2*time.Second, "how long a replica waits for its leader before it stands for election by itself")
+	f.Int64Var(&c.KafkaMaxRequestMemory, "kafka-max-request-memory", 512<<20, "bytes of all Kafka requests in flight; a request waits unread until it fits")
+	f.Int64Var(&c.KafkaMaxResponseMemory, "kafka-max-response-memory", 512<<20, "bytes of all Kafka responses that clients have not taken yet; fetches get less as it fills up")
+	f.DurationVar(&c.HeartbeatTimeout, "heartbeat-timeout", 20*time.Second, "how long a replica waits for its leader before raft lets it stand for election by itself; lost nodes are noticed much earlier")
 	f.DurationVar(&c.ElectionTimeout, "election-timeout", 0, "how long a candidate waits for votes; 0: as heartbeat-timeout")
-	f.DurationVar(&c.LeaderLease, "leader-lease", 0, "how long a leader leads without hearing from a majority; 0: as heartbeat-timeout")
+	f.DurationVar(&c.LeaderLease, "leader-lease", 2*time.Second, "how long a leader leads while the nodes of a majority of its replicas can't be reached")
 	f.BoolVar(&c.PprofEnabled, "pprof", false, "serve /debug/pprof/ on the HTTP address")
 	n.bindLog(f)
 }
@@ -91,12 +106,24 @@ func (n *nodeFlags) load(cmd *cobra.Command) (origins, error) {
 		}
 		n.cfg.Listeners = append(n.cfg.Listeners, l)
 	}
+	n.cfg.CatchUpRate = orMinusOne(n.catchUpRate)
+	n.cfg.RebalanceRate = orMinusOne(n.rebalanceRate)
+	n.cfg.ReplicaRebuildDelay = orMinusOne(n.rebuildDelay)
+	n.cfg.DrainTimeout = orMinusOne(n.drainTimeout)
 	n.cfg.Version = version()
 	n.cfg.Logger, err = newLogger(os.Stderr, n.logLevel, n.logFormat)
 	if err != nil {
 		return nil, usageError{err}
 	}
 	return from, nil
+}
+
+// orMinusOne turns a flag's 0, which is "none", into the configuration's.
+func orMinusOne[T ~int64](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
 }
 
 // chooseEtcd settles what etcdctl's variables leave open. Endpoints and a domain
@@ -166,15 +193,25 @@ func newServe() *cobra.Command {
     --kafka-addr 0.0.0.0:9092 --kafka-advertise auto --peer-addr 0.0.0.0:7070 --http-addr 0.0.0.0:8080`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := flags.load(cmd); err != nil {
+			from, err := flags.load(cmd)
+			if err != nil {
 				return err
 			}
 			flags.cfg.Registerer = newRegistry()
-			return serve(cmd.Context(), flags.cfg)
+			flags.cfg.OnDiskFailure = endNow
+			return explain(serve(cmd.Context(), flags.cfg), from)
 		},
 	}
 	flags.bind(cmd.Flags())
 	return cmd
+}
+
+// endNow ends the process as a crash would, which is what everything is made to
+// survive: waiting for a disk that failed could take for ever, and the other
+// nodes take over as soon as the connections break.
+func endNow(err error) {
+	fmt.Fprintln(os.Stderr, "raftsman: this node's disk failed, it ends at once; replace or mend the disk before it is started again:", err)
+	os.Exit(1)
 }
 
 func serve(ctx context.Context, cfg node.Config) error {
@@ -186,5 +223,28 @@ func serve(ctx context.Context, cfg node.Config) error {
 		}
 		return err
 	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(again)
+	ended := make(chan struct{})
+	defer close(ended)
+	go hurry(ctx, again, ended, n.Hurry)
 	return n.Run(ctx)
+}
+
+// hurry calls f at the second signal. The first one has ended ctx, perhaps
+// before anybody listened here.
+func hurry(ctx context.Context, signals <-chan os.Signal, ended <-chan struct{}, f func()) {
+	n := 0
+	if ctx.Err() != nil {
+		n = 1
+	}
+	for ; n < 2; n++ {
+		select {
+		case <-signals:
+		case <-ended:
+			return
+		}
+	}
+	f()
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,31 +70,6 @@ func TestSettingsAreLayered(t *testing.T) {
 			}
 			if got := from["etcd-endpoints"]; !strings.HasPrefix(got, tc.origin) {
 				t.Errorf("origin %q, want %q", got, tc.origin)
-			}
-		})
-	}
-}
-
-func TestSettingsRefused(t *testing.T) {
-	for _, tc := range []struct{ name, file, arg, want string }{
-		{"unknown key", "dta-dir: /x\n", "", `did you mean "data-dir"`},
-		{"far from any key", "zzzzzzzzzzzz: 1\n", "", `unknown key "zzzzzzzzzzzz"`},
-		{"no number", "node-id: one\n", "", "node-id"},
-		{"map", "etcd-prefix: {a: b}\n", "", "not a map"},
-		{"no YAML", "a: b: c\n", "", "--config"},
-		{"listener", "", "--kafka-listener=9092", "NAME=ADDR"},
-		{"log level", "", "--log-level=loud", "--log-level"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			clearEnv(t)
-			var args []string
-			if tc.arg != "" {
-				args = append(args, tc.arg)
-			}
-			_, _, err := settingsFor(t, tc.file, args...)
-			var usage usageError
-			if !errors.As(err, &usage) || !strings.Contains(err.Error(), tc.want) {
-				t.Errorf("got %v, want a usage error with %q", err, tc.want)
 			}
 		})
 	}

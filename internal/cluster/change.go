@@ -17,12 +17,20 @@ const (
 	Remove
 	// Forget deletes an old tombstone.
 	Forget
+	// WriteOp writes the progress of an operation back.
+	WriteOp
+	// ForgetOp deletes an operation that ended long ago.
+	ForgetOp
+	// WriteWish writes what is wanted of a node.
+	WriteWish
+	// DropWish deletes it: the node shall serve.
+	DropWish
 	// Blocked changes nothing: it says what can't be done and why.
 	Blocked
 )
 
 func (k ChangeKind) String() string {
-	return [...]string{"?", "place", "replace", "remove", "forget", "blocked"}[k]
+	return [...]string{"?", "place", "replace", "remove", "forget", "op", "forget op", "wish", "drop wish", "blocked"}[k]
 }
 
 // Change is one decision of the winner, with what it was based on: a
@@ -32,10 +40,14 @@ type Change struct {
 	TP         TopicPartition // Partition -1: the topic as a whole (Blocked)
 	Assignment Assignment     // Place, Replace; Fence is filled in when it is written
 	TopicID    string         // Forget
+	OpID       string         // WriteOp, ForgetOp
+	Op         Op             // WriteOp
+	Node       int32          // WriteWish, DropWish
+	Wish       NodeWish       // WriteWish
 	Reason     string         // why: for people
 
 	Revision        int64 // the key's mod revision; 0: there is none
-	TopicRevision   int64 // Place: the topic's create revision
+	Topic           Topic // Place: the topic, in whose key Placed is raised
 	CounterRevision int64 // mod revision of replica-ids; used when NewIDs > 0
 	NewIDs          int   // how many new replica ids the assignment takes
 }
@@ -46,6 +58,25 @@ func (c Change) String() string {
 	switch {
 	case c.Kind == Forget:
 		fmt.Fprintf(&b, "forget %s", c.TopicID)
+	case c.Kind == WriteOp:
+		fmt.Fprintf(&b, "op %s %s %s", c.OpID, c.Op.Kind, c.Op.State)
+		if p := c.Op.Progress; p != nil {
+			fmt.Fprintf(&b, " %d/%d", p.Done, p.Total)
+			if p.BytesTotal > 0 {
+				fmt.Fprintf(&b, " %d/%d bytes", p.BytesDone, p.BytesTotal)
+			}
+			if p.EstimateSeconds > 0 {
+				fmt.Fprintf(&b, " %ds left", p.EstimateSeconds)
+			}
+		}
+	case c.Kind == ForgetOp:
+		fmt.Fprintf(&b, "forget op %s", c.OpID)
+	case c.Kind == WriteWish:
+		fmt.Fprintf(&b, "wish node %d %s", c.Node, c.Wish.State)
+	case c.Kind == DropWish:
+		fmt.Fprintf(&b, "drop wish node %d", c.Node)
+	case c.TP.Topic == "":
+		b.WriteString(c.Kind.String())
 	case c.TP.Partition < 0:
 		fmt.Fprintf(&b, "%s %s", c.Kind, c.TP.Topic)
 	default:

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/raftsman/raftsman/internal/vfs"
 )
@@ -27,6 +28,7 @@ type diskView struct {
 	Revision      int64     `json:"revision"`
 	Frozen        string    `json:"frozen,omitempty"`
 	Sticky        bool      `json:"sticky,omitempty"`
+	Seen          time.Time `json:"seen,omitzero"` // when etcd was last seen to hold it
 	Keys          []diskKey `json:"keys"`
 }
 
@@ -37,6 +39,8 @@ type diskKey struct {
 	CreateRevision int64           `json:"create_revision"`
 	ModRevision    int64           `json:"mod_revision"`
 	Lease          int64           `json:"lease,omitempty"`
+	Good           json.RawMessage `json:"last_good,omitempty"` // the last value that made sense
+	Gone           bool            `json:"gone,omitempty"`      // etcd has no such key, and should
 }
 
 // picture is what is saved, and what loading gives back.
@@ -48,11 +52,11 @@ type picture struct {
 func encodePicture(keys Keys, p picture) ([]byte, error) {
 	dv := diskView{
 		Format: diskFormat, Base: keys.base, EtcdClusterID: strconv.FormatUint(p.etcdID, 16),
-		Revision: p.revision, Frozen: p.frozen, Sticky: p.sticky, Keys: make([]diskKey, 0, len(p.items)),
+		Revision: p.revision, Frozen: p.frozen, Sticky: p.sticky, Seen: p.at.UTC().Truncate(time.Second), Keys: make([]diskKey, 0, len(p.items)),
 	}
 	for _, rel := range slices.Sorted(maps.Keys(p.items)) {
 		it := p.items[rel]
-		dk := diskKey{Key: rel, CreateRevision: it.createRevision, ModRevision: it.modRevision, Lease: it.lease}
+		dk := diskKey{Key: rel, CreateRevision: it.createRevision, ModRevision: it.modRevision, Lease: it.lease, Good: it.good, Gone: it.gone}
 		// RawMessage is compacted when it is written, so only a value that
 		// survives that unchanged is written as JSON.
 		var compact bytes.Buffer
@@ -86,14 +90,14 @@ func decodePicture(keys Keys, data []byte) (p picture, err error) {
 	if p.etcdID, err = strconv.ParseUint(dv.EtcdClusterID, 16, 64); err != nil {
 		return p, fmt.Errorf("etcd_cluster_id: %w", err)
 	}
-	p.revision, p.frozen, p.sticky = dv.Revision, dv.Frozen, dv.Sticky
+	p.revision, p.frozen, p.sticky, p.at = dv.Revision, dv.Frozen, dv.Sticky, dv.Seen
 	p.items = make(map[string]item, len(dv.Keys))
 	for _, dk := range dv.Keys {
 		value := []byte(dk.Value)
 		if dk.Value == nil {
 			value = dk.Bytes
 		}
-		p.items[dk.Key] = item{value: value, createRevision: dk.CreateRevision, modRevision: dk.ModRevision, lease: dk.Lease}
+		p.items[dk.Key] = item{value: value, createRevision: dk.CreateRevision, modRevision: dk.ModRevision, lease: dk.Lease, good: dk.Good, gone: dk.Gone}
 	}
 	return p, nil
 }

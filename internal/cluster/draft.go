@@ -5,14 +5,6 @@ import (
 	"strings"
 )
 
-// item is a key's value as etcd has it.
-type item struct {
-	value          []byte
-	createRevision int64
-	modRevision    int64
-	lease          int64
-}
-
 // draft is the next view in the making. It shares maps with the published
 // view until it changes them.
 type draft struct {
@@ -112,6 +104,26 @@ func (d *draft) put(rel string, it item) {
 		err = setCounter(&n.ReplicaIDs, o.ReplicaIDs, it)
 	case kindNodeIDs:
 		err = setCounter(&n.NodeIDs, o.NodeIDs, it)
+	case kindOp:
+		err = set(d, k.kind, &n.Ops, o.Ops, k.name, it, func(v *Op) error {
+			v.CreateRevision, v.ModRevision = it.createRevision, it.modRevision
+			return v.check()
+		})
+	case kindWish:
+		err = set(d, k.kind, &n.Wishes, o.Wishes, k.node, it, func(v *NodeWish) error {
+			v.ModRevision = it.modRevision
+			return v.check()
+		})
+	case kindRebalance:
+		var r Rebalance
+		if r, err = decode(it.value, (*Rebalance).check); err == nil {
+			r.ModRevision = it.modRevision
+			n.Rebalance = r
+		} else {
+			n.Rebalance = o.Rebalance
+		}
+	case kindFrozen:
+		n.Halt = decodeFreeze(it.value)
 	}
 	if err != nil {
 		writable(d, -1, &n.Broken)[rel] = err.Error()
@@ -119,6 +131,31 @@ func (d *draft) put(rel string, it item) {
 	} else if _, was := n.Broken[rel]; was {
 		delete(writable(d, -1, &n.Broken), rel)
 	}
+}
+
+// putItem takes in a key as a node remembers it: also one that etcd has no more,
+// or whose last value makes no sense, which the item returned says.
+func (d *draft) putItem(rel string, it item) item {
+	if it.good != nil {
+		good := it
+		good.value = it.good
+		d.put(rel, good)
+	}
+	d.put(rel, it)
+	_, it.bad = d.next.Broken[rel]
+	if it.gone {
+		writable(d, -1, &d.next.Broken)[rel] = goneReason
+	}
+	return it
+}
+
+// decodeFreeze takes any value for a freeze: it is the key that counts.
+func decodeFreeze(value []byte) *Freeze {
+	f, err := decode(value, func(*Freeze) error { return nil })
+	if err != nil || f.Reason == "" {
+		f.Reason = "the key frozen exists"
+	}
+	return &f
 }
 
 func setCounter(c *Counter, old Counter, it item) error {
@@ -157,6 +194,14 @@ func (d *draft) delete(rel string) {
 		n.ReplicaIDs = Counter{}
 	case kindNodeIDs:
 		n.NodeIDs = Counter{}
+	case kindOp:
+		delete(writable(d, k.kind, &n.Ops), k.name)
+	case kindWish:
+		delete(writable(d, k.kind, &n.Wishes), k.node)
+	case kindRebalance:
+		n.Rebalance = Rebalance{}
+	case kindFrozen:
+		n.Halt = nil
 	}
 	if _, was := n.Broken[rel]; was {
 		delete(writable(d, -1, &n.Broken), rel)

@@ -19,6 +19,12 @@ var (
 	ErrInvalidPartitions = errors.New("invalid number of partitions")
 	// ErrInvalidReplicationFactor: a replication factor that is out of range.
 	ErrInvalidReplicationFactor = errors.New("invalid replication factor")
+	// ErrOpExists: an operation with this id.
+	ErrOpExists = errors.New("operation exists")
+	// ErrOpUnknown: no operation with this id.
+	ErrOpUnknown = errors.New("unknown operation")
+	// ErrOpEnded: it is too late to cancel.
+	ErrOpEnded = errors.New("operation has ended")
 	// ErrUnavailable: etcd is away, or did not answer in time; ask again. A
 	// change may have been made or not.
 	ErrUnavailable = errors.New("cluster metadata is unavailable, try again")

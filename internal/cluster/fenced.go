@@ -31,8 +31,8 @@ type batch struct {
 	cmps   []clientv3.Cmp
 	ops    []clientv3.Op
 	bytes  int
-	topics map[string]bool // whose revision is compared
-	maxID  uint64          // highest new replica id, 0: none
+	topics map[string]*Topic // with partitions that are placed
+	maxID  uint64            // highest new replica id, 0: none
 }
 
 // Apply writes changes in order, in as few transactions as etcd allows; what
@@ -44,8 +44,9 @@ type batch struct {
 func (f *Fenced) Apply(ctx context.Context, changes []Change) (rev int64, err error) {
 	var counter int64 // mod revision of replica-ids, as this call has left it
 	known := false
+	topics := map[string]int64{} // mod revisions, as this call has left them
 	for len(changes) > 0 {
-		b := batch{topics: map[string]bool{}}
+		b := batch{topics: map[string]*Topic{}}
 		n := 0
 		for _, c := range changes {
 			if c.NewIDs > 0 && !known {
@@ -64,11 +65,17 @@ func (f *Fenced) Apply(ctx context.Context, changes []Change) (rev int64, err er
 		if len(b.ops) == 0 {
 			continue
 		}
+		if err := f.markPlaced(&b, topics); err != nil {
+			return rev, err
+		}
 		done, err := f.commit(ctx, b, counter)
 		if err != nil {
 			return rev, err
 		}
 		rev = done
+		for name := range b.topics {
+			topics[name] = done
+		}
 		if b.maxID > 0 {
 			counter = done
 		}
@@ -86,9 +93,9 @@ func (f *Fenced) Probe(ctx context.Context) error {
 
 // add puts a change into the batch, or says that it is full.
 func (f *Fenced) add(b *batch, c Change) (full bool, err error) {
-	// Beside the batch's own: meta, the token and the counter; and this
-	// change's key and topic.
-	if len(b.cmps)+5 > maxTxnOps || len(b.ops)+2 > maxTxnOps || b.bytes > maxTxnBytes {
+	// Beside the batch's own, and its topics: meta, the token and the counter; and
+	// this change's key and topic.
+	if more := len(b.topics) + 5; len(b.cmps)+more > maxTxnOps || len(b.ops)+more > maxTxnOps || b.bytes > maxTxnBytes {
 		return true, nil
 	}
 	keys := f.s.keys
@@ -101,6 +108,16 @@ func (f *Fenced) add(b *batch, c Change) (full bool, err error) {
 	case Remove:
 		b.expect(keys.Assignment(c.TP), c.Revision)
 		b.ops = append(b.ops, clientv3.OpDelete(keys.Assignment(c.TP)))
+	case WriteOp:
+		return false, b.put(keys.Op(c.OpID), c.Revision, c.Op)
+	case ForgetOp:
+		b.expect(keys.Op(c.OpID), c.Revision)
+		b.ops = append(b.ops, clientv3.OpDelete(keys.Op(c.OpID)))
+	case WriteWish:
+		return false, b.put(keys.Wish(c.Node), c.Revision, c.Wish)
+	case DropWish:
+		b.expect(keys.Wish(c.Node), c.Revision)
+		b.ops = append(b.ops, clientv3.OpDelete(keys.Wish(c.Node)))
 	case Place, Replace:
 		a := c.Assignment
 		a.Fence = f.token.CreateRevision
@@ -112,9 +129,8 @@ func (f *Fenced) add(b *batch, c Change) (full bool, err error) {
 			return false, err
 		}
 		b.expect(keys.Assignment(c.TP), c.Revision)
-		if c.Kind == Place && !b.topics[c.TP.Topic] {
-			b.topics[c.TP.Topic] = true
-			b.cmps = append(b.cmps, clientv3.Compare(clientv3.CreateRevision(keys.Topic(c.TP.Topic)), "=", c.TopicRevision))
+		if c.Kind == Place {
+			b.place(c)
 		}
 		b.ops = append(b.ops, clientv3.OpPut(keys.Assignment(c.TP), string(value)))
 		b.bytes += len(value)
@@ -125,6 +141,18 @@ func (f *Fenced) add(b *batch, c Change) (full bool, err error) {
 		return false, fmt.Errorf("BUG: change of kind %d", c.Kind)
 	}
 	return false, nil
+}
+
+// put writes a value over the revision that it was decided on.
+func (b *batch) put(key string, rev int64, v any) error {
+	value, err := Encode(v)
+	if err != nil {
+		return err
+	}
+	b.expect(key, rev)
+	b.ops = append(b.ops, clientv3.OpPut(key, string(value)))
+	b.bytes += len(value)
+	return nil
 }
 
 func (b *batch) expect(key string, rev int64) {

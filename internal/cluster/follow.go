@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
 )
 
 const (
@@ -48,16 +50,19 @@ func (s *Store) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		began := s.opts.Clock.Now()
 		err := s.follow(ctx)
-		s.setConnected(false)
+		was := s.setConnected(false)
 		if ctx.Err() != nil {
 			break
 		}
-		if s.opts.Clock.Now().Sub(began) > maxBackoff {
+		if was && s.opts.Clock.Now().Sub(began) > maxBackoff {
 			pause, told = minBackoff, false
 		}
 		switch {
 		case errors.Is(err, ErrFrozen):
 			pause = s.opts.ProbeInterval // it was logged; look now and then
+			if err := s.halt(ctx); err != nil {
+				s.opts.Logger.Debug("the other nodes could not be told in etcd of the freeze", "err", err)
+			}
 		case errors.Is(err, errReload):
 			s.opts.Logger.Info("loading the metadata anew", "err", err)
 		case !told:
@@ -65,7 +70,7 @@ func (s *Store) Run(ctx context.Context) error {
 			s.opts.Logger.Warn("etcd is away: the last known metadata stays in use, changes are refused",
 				"revision", s.View().Revision, "err", err)
 		}
-		s.sleep(ctx, pause/2+rand.N(pause/2+1))
+		s.pause(ctx, pause/2+rand.N(pause/2+1))
 		pause = min(2*pause, maxBackoff)
 	}
 	return nil
@@ -86,16 +91,23 @@ var errReload = errors.New("the watch broke off")
 
 // follow loads everything and watches until something is wrong.
 func (s *Store) follow(ctx context.Context) error {
-	rev, err := s.load(ctx)
-	if err != nil {
+	if err := s.look(ctx); err != nil { // cheap, and while frozen all there is
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	broken := make(chan error, 1)
+	broken := make(chan error, 2)
 	var prober sync.WaitGroup
 	defer prober.Wait()
 	defer cancel()
+	prober.Go(func() { // before anything is read, so that no change of etcd is missed
+		broken <- s.disconnection(ctx)
+		cancel()
+	})
+	rev, err := s.load(ctx)
+	if err != nil {
+		return err
+	}
 	prober.Go(func() {
 		broken <- s.probe(ctx)
 		cancel() // Watch itself waits for etcd's answer
@@ -132,6 +144,17 @@ func (s *Store) follow(ctx context.Context) error {
 	}
 }
 
+// disconnection returns when no member of etcd is connected any more. What
+// answers after that may be an etcd that was restored meanwhile, and may have
+// been written to by others since: only loading everything tells.
+func (s *Store) disconnection(ctx context.Context) error {
+	s.opts.Client.ActiveConnection().WaitForStateChange(ctx, connectivity.Ready)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: the connection to etcd was lost", errReload)
+}
+
 // probe asks etcd now and then whether it is there and still the same. The
 // watch does not tell: the client resumes it silently, even on an etcd that
 // will reach the wanted revision only in some days.
@@ -152,29 +175,34 @@ func (s *Store) look(ctx context.Context) error {
 	asked := s.recall()
 	ctx, cancel := context.WithTimeout(ctx, s.opts.RequestTimeout)
 	defer cancel()
-	resp, err := s.opts.Client.Get(ctx, s.keys.Meta())
+	resp, err := s.opts.Client.Txn(ctx).Then(
+		clientv3.OpGet(s.keys.Meta()), clientv3.OpGet(s.keys.ProducerIDs()),
+		clientv3.OpGet(s.keys.ReplicaIDs()), clientv3.OpGet(s.keys.NodeIDs())).Commit()
 	if err != nil {
-		return fmt.Errorf("ask etcd for %s: %w", s.keys.Meta(), err)
+		return fmt.Errorf("ask etcd for %s: %w", s.keys.Meta(), s.refused(err, clientv3.OpGet(s.keys.Meta())))
 	}
-	seen, err := s.sighting(resp)
-	if err != nil {
-		return err
+	seen := sighting{etcdID: resp.Header.ClusterId, revision: resp.Header.Revision, counters: map[string]Counter{}}
+	for i, r := range resp.Responses {
+		kvs := r.GetResponseRange().Kvs
+		switch {
+		case len(kvs) == 0:
+		case i == 0:
+			if seen.meta, err = s.decodeMeta(kvs[0]); err != nil {
+				return err
+			}
+		default:
+			// One that makes no sense is somebody's mistake, not another etcd.
+			if c, err := decode(kvs[0].Value, (*Counter).check); err == nil {
+				c.ModRevision = kvs[0].ModRevision
+				seen.counters[s.keys.relative(kvs[0].Key)] = c
+			}
+		}
 	}
 	return s.see(asked, seen)
 }
 
-// sighting reads the answer to a Get of meta. A meta that makes no sense is
-// taken for the one that was there before.
-func (s *Store) sighting(resp *clientv3.GetResponse) (sighting, error) {
-	seen := sighting{etcdID: resp.Header.ClusterId, revision: resp.Header.Revision}
-	if len(resp.Kvs) == 0 {
-		return seen, nil
-	}
-	m, err := s.decodeMeta(resp.Kvs[0])
-	seen.meta = m
-	return seen, err
-}
-
+// decodeMeta reads meta. One that makes no sense is taken for the one that was
+// there before.
 func (s *Store) decodeMeta(kv *mvccpb.KeyValue) (*Meta, error) {
 	m, err := decode(kv.Value, (*Meta).check)
 	if err != nil {
@@ -197,9 +225,6 @@ func fromKV(kv *mvccpb.KeyValue) item {
 // load reads everything at one revision, which it returns, and publishes it,
 // unless etcd does not hold what it held.
 func (s *Store) load(ctx context.Context) (int64, error) {
-	if err := s.look(ctx); err != nil { // cheap, and while frozen all there is
-		return 0, err
-	}
 	items := map[string]item{}
 	var rev int64
 	var seen sighting
@@ -212,7 +237,7 @@ func (s *Store) load(ctx context.Context) (int64, error) {
 		resp, err := s.opts.Client.Get(rctx, from, opts...)
 		cancel()
 		if err != nil {
-			return 0, fmt.Errorf("load the metadata: %w", err)
+			return 0, fmt.Errorf("load the metadata: %w", s.refused(err, clientv3.OpGet(from)))
 		}
 		if rev == 0 {
 			rev = resp.Header.Revision
@@ -235,7 +260,10 @@ func (s *Store) load(ctx context.Context) (int64, error) {
 		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
 	// Nobody else changes what is remembered, but anybody may have frozen it.
-	if err := s.see(s.recall(), seen); err != nil {
+	seen.items, seen.at = items, s.opts.Clock.Now()
+	asked := s.recall()
+	asked.items = s.items // which only this goroutine changes
+	if err := s.see(asked, seen); err != nil {
 		return 0, err
 	}
 
@@ -247,23 +275,19 @@ func (s *Store) load(ctx context.Context) (int64, error) {
 	d := reload(s.keys, s.view.Load(), s.report)
 	for rel, it := range items {
 		d.put(rel, it)
+		_, broken := d.next.Broken[rel]
+		items[rel] = it.after(s.items[rel], broken)
 	}
+	kept := d.keepGone(s.missingLocked(items, seen.at), s.epochLocked())
+	s.reportGone(kept)
+	maps.Copy(items, kept)
 	d.next.Source, d.next.EtcdClusterID, d.next.Revision = SourceEtcd, seen.etcdID, rev
-	if s.memory.frozen != "" {
-		s.opts.Logger.Info("etcd holds the metadata again: changes are accepted", "was", s.memory.frozen)
-	}
+	d.next.Frozen = d.next.halted()
+	s.noteLocked(d.next.Frozen)
 	s.items = items
 	s.rememberLocked(&d.next)
 	s.publishLocked(&d.next)
 	return rev, nil
-}
-
-// rememberLocked makes a view that was judged good the one to judge by.
-func (s *Store) rememberLocked(v *View) {
-	s.memory = memory{etcdID: v.EtcdClusterID, revision: v.Revision, meta: v.Meta}
-	if v.Meta != nil {
-		s.guard = v.Meta
-	}
 }
 
 // take publishes a batch of changes. The view's revision is that of its newest
@@ -277,34 +301,49 @@ func (s *Store) take(events []*clientv3.Event) error {
 	old := s.view.Load()
 	rev := old.Revision
 	d := revise(s.keys, old, s.report)
+	changed, gone := map[string]item{}, s.goneLocked()
 	for _, ev := range events {
 		rel := s.keys.relative(ev.Kv.Key)
+		was, known := changed[rel]
+		if !known {
+			was = s.items[rel]
+		}
 		if ev.Type == mvccpb.DELETE {
 			d.delete(rel)
+			changed[rel] = was
+			gone[rel] = was
 		} else {
-			d.put(rel, fromKV(ev.Kv))
+			it := fromKV(ev.Kv)
+			d.put(rel, it)
+			_, broken := d.next.Broken[rel]
+			changed[rel] = it.after(was, broken)
+			delete(gone, rel)
 		}
 		rev = max(rev, ev.Kv.ModRevision)
 	}
+	kept := d.keepGone(gone, s.epochLocked())
 	d.next.Revision = rev
+	d.next.Frozen = d.next.halted()
 	// Meta that goes or is made anew freezes; nothing of this batch is taken
 	// in then, since what was deleted with meta is not to be believed.
 	seen := sighting{etcdID: d.next.EtcdClusterID, revision: rev, meta: d.next.Meta}
-	if reason, sticky := judge(s.memory, seen); reason != "" {
+	reason, sticky := judge(s.memory, seen)
+	if lost := lostCounter(gone, s.items); reason == "" && lost != "" {
+		reason, sticky = "etcd has lost the key "+lost, true
+	}
+	if reason != "" {
 		s.mu.Unlock()
 		s.freeze(reason, sticky)
 		return fmt.Errorf("%w: %s", ErrFrozen, reason)
 	}
 	defer s.mu.Unlock()
-	for _, ev := range events {
-		rel := s.keys.relative(ev.Kv.Key)
-		if ev.Type == mvccpb.DELETE {
-			delete(s.items, rel)
-			delete(s.reported, rel)
-		} else {
-			s.items[rel] = fromKV(ev.Kv)
-		}
+	s.noteLocked(d.next.Frozen)
+	s.reportGone(kept)
+	maps.Copy(s.items, changed)
+	for rel := range gone {
+		delete(s.items, rel)
 	}
+	maps.Copy(s.items, kept)
 	s.rememberLocked(&d.next)
 	s.publishLocked(&d.next)
 	return nil

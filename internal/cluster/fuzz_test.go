@@ -33,6 +33,7 @@ func FuzzDecodeValue(f *testing.F) {
 	f.Add("assignments/../-1", []byte(`null`))
 	f.Add("nodes/007", []byte(`[]`))
 	f.Add("topics/t", []byte(`{"topic_id":"T","partitions":1e99}`))
+	f.Add("topics/t", []byte(`{"topic_id":"T","partitions":100000,"replication_factor":9,"config":{}}`))
 	base := d.next
 	f.Fuzz(func(t *testing.T, rel string, value []byte) {
 		d := revise(keys, &base, quiet)

@@ -16,8 +16,9 @@ func (s *Store) AllocProducerIDs(ctx context.Context, n int64) (first int64, err
 	if n < 1 || n > 1_000_000 {
 		return 0, fmt.Errorf("BUG: %d producer ids at once", n)
 	}
+	floor := s.floor(func(v *View) Counter { return v.ProducerIDs }, &s.ownProducers)
 	err = s.swap(ctx, s.keys.ProducerIDs(), nil, func(kv *mvccpb.KeyValue, _ result) ([]byte, error) {
-		c, err := decodeCounter(kv)
+		c, err := s.decodeCounter(s.keys.ProducerIDs(), kv, floor)
 		if err != nil {
 			return nil, err
 		}
@@ -30,6 +31,7 @@ func (s *Store) AllocProducerIDs(ctx context.Context, n int64) (first int64, err
 	if err != nil {
 		return 0, fmt.Errorf("take %d producer ids: %w", n, err)
 	}
+	s.raise(&s.ownProducers, first+n)
 	return first, nil
 }
 
@@ -55,8 +57,9 @@ func (s *Store) ReserveNodeID(ctx context.Context, id int32) error {
 func (s *Store) takeNodeID(ctx context.Context, chosen int32) (id int32, err error) {
 	nodes := s.keys.base + "nodes/"
 	read := []clientv3.Op{clientv3.OpGet(nodes, clientv3.WithPrefix(), clientv3.WithKeysOnly())}
+	floor := s.floor(func(v *View) Counter { return v.NodeIDs }, &s.ownNodes)
 	err = s.swap(ctx, s.keys.NodeIDs(), read, func(kv *mvccpb.KeyValue, found result) ([]byte, error) {
-		c, err := decodeCounter(kv)
+		c, err := s.decodeCounter(s.keys.NodeIDs(), kv, floor)
 		if err != nil {
 			return nil, err
 		}
@@ -89,17 +92,40 @@ func (s *Store) takeNodeID(ctx context.Context, chosen int32) (id int32, err err
 	if err == errUnchanged {
 		err = nil
 	}
+	if err == nil {
+		s.raise(&s.ownNodes, int64(id)+1)
+	}
 	return id, err
 }
 
-// decodeCounter reads a counter's key; a missing one begins at 1.
-func decodeCounter(kv *mvccpb.KeyValue) (Counter, error) {
-	if kv == nil {
-		return Counter{Next: 1}, nil
+// floor is what a counter had reached when it is asked for: in the view, or in
+// a number that this process has taken itself, whose event may still be under way.
+func (s *Store) floor(of func(*View) Counter, own *int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(of(s.view.Load()).Next, *own)
+}
+
+func (s *Store) raise(own *int64, next int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*own = max(*own, next)
+}
+
+// decodeCounter reads a counter's key; a missing one begins at 1. One that is
+// below its floor went back: numbers would be given out twice.
+func (s *Store) decodeCounter(key string, kv *mvccpb.KeyValue, floor int64) (Counter, error) {
+	c := Counter{Next: 1}
+	if kv != nil {
+		var err error
+		if c, err = decode(kv.Value, (*Counter).check); err != nil { // never begun anew
+			return c, fmt.Errorf("%w: %s makes no sense and must be mended: %w", ErrUnavailable, key, err)
+		}
 	}
-	c, err := decode(kv.Value, (*Counter).check)
-	if err != nil { // never begun anew: numbers would be given out twice
-		return c, fmt.Errorf("%w: %s makes no sense and must be mended: %w", ErrUnavailable, kv.Key, err)
+	if c.Next < floor {
+		reason := fmt.Sprintf("etcd holds an older state: %s is at %d, it was at %d", key, c.Next, floor)
+		s.freeze(reason, true)
+		return c, fmt.Errorf("%w: %s", ErrFrozen, reason)
 	}
 	return c, nil
 }

@@ -58,6 +58,18 @@ func (k Keys) ReplicaIDs() string { return k.base + "replica-ids" }
 // NodeIDs is the key of the node ids' counter.
 func (k Keys) NodeIDs() string { return k.base + "node-ids" }
 
+// Op is the key of an operation.
+func (k Keys) Op(id string) string { return k.base + "ops/" + id }
+
+// Wish is the key of what is wanted of a node.
+func (k Keys) Wish(id int32) string { return fmt.Sprintf("%sconfig/nodes/%d", k.base, id) }
+
+// Rebalance is the key of the balancer's switch.
+func (k Keys) Rebalance() string { return k.base + "config/rebalance" }
+
+// Frozen is the key that stops every change while it exists.
+func (k Keys) Frozen() string { return k.base + "frozen" }
+
 // TopicPartition names a partition.
 type TopicPartition struct {
 	Topic     string
@@ -80,13 +92,17 @@ const (
 	kindProducerIDs
 	kindReplicaIDs
 	kindNodeIDs
+	kindFrozen
+	kindOp
+	kindWish
+	kindRebalance
 )
 
 // parsed is a key below the base, taken apart.
 type parsed struct {
 	kind keyKind
 	node int32
-	name string // topic, topic id, or the candidate's lease
+	name string // topic, topic id, operation id, or the candidate's lease
 	tp   TopicPartition
 }
 
@@ -102,6 +118,10 @@ func parseKey(rel string) parsed {
 		return parsed{kind: kindReplicaIDs}
 	case "node-ids":
 		return parsed{kind: kindNodeIDs}
+	case "frozen":
+		return parsed{kind: kindFrozen}
+	case "config/rebalance":
+		return parsed{kind: kindRebalance}
 	}
 	dir, rest, _ := strings.Cut(rel, "/")
 	switch dir {
@@ -124,6 +144,15 @@ func parseKey(rel string) parsed {
 		topic, part, _ := strings.Cut(rest, "/")
 		if p, ok := parseInt32(part); ok && p >= 0 && p < MaxPartitions && ValidateTopicName(topic) == nil {
 			return parsed{kind: kindAssignment, tp: TopicPartition{topic, p}}
+		}
+	case "ops":
+		if ValidateOpID(rest) == nil {
+			return parsed{kind: kindOp, name: rest}
+		}
+	case "config":
+		node, isNode := strings.CutPrefix(rest, "nodes/")
+		if id, ok := parseInt32(node); isNode && ok && id > 0 {
+			return parsed{kind: kindWish, node: id}
 		}
 	case "deleted":
 		if rest != "" {

@@ -29,12 +29,16 @@ func (s *Store) EnsureMeta(ctx context.Context) (Meta, error) {
 		create = create[1:] // only look
 	}
 	resp, err := s.opts.Client.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
+			// Nodes register after the cluster was made: where they are and meta is
+			// not, it was lost.
+			clientv3.Compare(clientv3.CreateRevision(s.keys.base+"nodes/"), "=", 0).WithPrefix(),
+			clientv3.Compare(clientv3.CreateRevision(s.keys.Frozen()), "=", 0)).
 		Then(create...).
 		Else(clientv3.OpGet(key)).
 		Commit()
 	if err != nil {
-		return Meta{}, fmt.Errorf("read or create %s: %w", key, unavailable(err))
+		return Meta{}, fmt.Errorf("read or create %s: %w", key, unavailable(s.refused(err, create...)))
 	}
 	seen := sighting{etcdID: resp.Header.ClusterId, revision: resp.Header.Revision}
 	if kvs := resp.Responses[len(resp.Responses)-1].GetResponseRange().Kvs; len(kvs) > 0 {
@@ -44,6 +48,9 @@ func (s *Store) EnsureMeta(ctx context.Context) (Meta, error) {
 	}
 	if err := s.see(asked, seen); err != nil {
 		return Meta{}, err
+	}
+	if seen.meta == nil && !resp.Succeeded {
+		return Meta{}, fmt.Errorf("%w: %s is missing, but nodes are registered beside it or have frozen the cluster: it was lost; see: raftsman cluster restore-metadata", ErrFrozen, key)
 	}
 	if seen.meta == nil {
 		return Meta{}, unavailable(fmt.Errorf("%s is missing", key))

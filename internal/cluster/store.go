@@ -20,6 +20,10 @@ type Options struct {
 	Client  *clientv3.Client
 	Cluster string // its name
 	Prefix  string // in etcd; default DefaultPrefix
+	Name    string // of this node, for people
+	// ClusterID is the cluster that the data directory belongs to; empty for a
+	// new one.
+	ClusterID string
 
 	// FS and Dir are where view.json is kept; an empty Dir keeps none.
 	// FS defaults to vfs.OS.
@@ -74,14 +78,18 @@ type Store struct {
 	keys      Keys
 	view      atomic.Pointer[View]
 	connected atomic.Bool
+	retry     chan struct{} // try etcd again now
 
-	mu       sync.Mutex
-	items    map[string]item // all keys, as etcd has them; only the follower changes it
-	memory   memory          // of the etcd that the view came from
-	guard    *Meta           // meta as last seen in etcd since the start; nil: not yet
-	subs     map[*subscription]bool
+	mu                     sync.Mutex
+	items                  map[string]item // all keys, as etcd has them; only the follower changes it
+	memory                 memory          // of the etcd that the view came from
+	guard                  *Meta           // meta as last seen in etcd since the start; nil: not yet
+	subs                   map[*subscription]bool
+	ownProducers, ownNodes int64 // next of what this process has taken itself
+
 	reported map[string]int64 // broken keys, and the revision that was logged
 	dirty    bool             // view.json is behind
+	told     bool             // of the freeze, since the start
 	running  bool
 	closed   bool
 	stop     context.CancelFunc // of Run
@@ -103,7 +111,7 @@ func New(opts Options) (*Store, error) {
 		return nil, errors.New("open the cluster store: no etcd client")
 	}
 	s := &Store{
-		opts: opts, keys: keys,
+		opts: opts, keys: keys, retry: make(chan struct{}, 1),
 		items: map[string]item{}, subs: map[*subscription]bool{}, reported: map[string]int64{},
 	}
 	s.view.Store(&View{})
@@ -132,13 +140,14 @@ func (s *Store) adopt(p picture) {
 	d := reload(s.keys, &View{}, s.report)
 	for rel, it := range p.items {
 		if parseKey(rel).kind != kindCandidate { // who led then says nothing about now
-			d.put(rel, it)
+			p.items[rel] = d.putItem(rel, it)
 		}
 	}
 	d.next.Source, d.next.EtcdClusterID, d.next.Revision, d.next.Frozen = SourceDisk, p.etcdID, p.revision, p.frozen
 	s.items, s.memory = p.items, p.memory
 	s.memory.meta = d.next.Meta
 	s.view.Store(&d.next)
+	s.reportGone(s.goneLocked())
 }
 
 // Keys names the cluster's keys.
@@ -184,6 +193,7 @@ func (s *Store) WaitFor(ctx context.Context, cond func(*View) bool) (*View, erro
 
 // publishLocked makes v the view and wakes everyone who waits for one.
 func (s *Store) publishLocked(v *View) {
+	s.reportMended(s.view.Load(), v)
 	s.view.Store(v)
 	s.dirty = true
 	s.wakeLocked()
@@ -198,12 +208,13 @@ func (s *Store) wakeLocked() {
 	}
 }
 
-func (s *Store) setConnected(yes bool) {
-	if s.connected.Swap(yes) != yes {
+func (s *Store) setConnected(yes bool) (was bool) {
+	if was = s.connected.Swap(yes); was != yes {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.wakeLocked()
 	}
+	return was
 }
 
 // report logs a value that makes no sense, once per revision of its key.
@@ -216,17 +227,34 @@ func (s *Store) report(rel string, it item, err error) {
 		"key", s.keys.base+rel, "revision", it.modRevision, "err", err)
 }
 
+// noteLocked logs, once, that the key frozen stops changes, or that nothing does
+// any more.
+func (s *Store) noteLocked(halted string) {
+	switch was := s.view.Load().Frozen; {
+	case halted != "" && !s.told:
+		s.told = true
+		s.opts.Logger.Error("changes are refused, data is served on", "reason", halted, "key", s.keys.Frozen(),
+			"do", "see the log of the node that says so; if etcd has lost what it held: raftsman cluster restore-metadata")
+	case halted == "" && was != "":
+		s.told = false
+		s.opts.Logger.Info("etcd holds the metadata again: changes are accepted", "was", was)
+	}
+}
+
 // freeze refuses all changes from now on, for the given reason.
 func (s *Store) freeze(reason string, sticky bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.memory.frozen == reason && s.memory.sticky == sticky {
-		return
-	}
-	if s.memory.frozen == "" {
+	if !s.told {
+		s.told = true
 		s.opts.Logger.Error("etcd does not hold what it held: changes are refused, data is served on",
 			"reason", reason,
-			"do", "point the nodes at the right etcd, or bring back its latest data; records are served meanwhile, changes are refused")
+			"do", "point the nodes at the right etcd, or bring back its latest data; if it is lost, rewrite it from what the nodes know: raftsman cluster restore-metadata")
+	}
+	// The first verdict that only a restore can lift is the one that stays: later
+	// ones differ in numbers that grow.
+	if s.memory.sticky && sticky || s.memory.frozen == reason && s.memory.sticky == sticky {
+		return
 	}
 	s.memory.frozen, s.memory.sticky = reason, sticky
 	v := *s.view.Load()
@@ -238,7 +266,11 @@ func (s *Store) freeze(reason string, sticky bool) {
 func (s *Store) recall() memory {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.memory
+	m := s.memory
+	m.clusterID = s.opts.ClusterID
+	v := s.view.Load()
+	m.counters = map[string]Counter{"producer-ids": v.ProducerIDs, "replica-ids": v.ReplicaIDs, "node-ids": v.NodeIDs}
+	return m
 }
 
 // see judges an answer of etcd and freezes if it must; it returns an ErrFrozen

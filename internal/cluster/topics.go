@@ -31,6 +31,9 @@ func (s *Store) CreateTopic(ctx context.Context, name string, partitions int32, 
 	if err != nil {
 		return Topic{}, err
 	}
+	if why, broken := s.View().Broken["topics/"+name]; broken {
+		return Topic{}, fmt.Errorf("create topic %s: %w: %s: %s; it must be mended: raftsman cluster restore-metadata", name, ErrTopicExists, s.keys.Topic(name), why)
+	}
 	rev, err := s.createTopic(ctx, name, value)
 	if err != nil {
 		return Topic{}, fmt.Errorf("create topic %s: %w", name, err)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -13,7 +14,7 @@ import (
 type result struct {
 	ok       bool
 	revision int64
-	found    []*pb.ResponseOp // of the else branch, without meta
+	found    []*pb.ResponseOp // of the else branch, without meta and frozen
 }
 
 // first returns the first key of the i-th answer, nil for none.
@@ -24,7 +25,8 @@ func (r result) first(i int) *mvccpb.KeyValue {
 	return nil
 }
 
-// txn runs a transaction that also requires meta to be as this node knows it.
+// txn runs a transaction that also requires meta to be as this node knows it,
+// and nobody to have frozen the cluster.
 // The error is ErrFrozen or ErrUnavailable, whatever etcd said; a result that
 // is not ok means that one of the caller's own conditions failed.
 func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []clientv3.Op) (result, error) {
@@ -34,14 +36,17 @@ func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []client
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.RequestTimeout)
 	defer cancel()
-	metaIs := clientv3.Compare(clientv3.ModRevision(s.keys.Meta()), "=", guard.ModRevision)
+	allowed := []clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(s.keys.Meta()), "=", guard.ModRevision),
+		clientv3.Compare(clientv3.CreateRevision(s.keys.Frozen()), "=", 0),
+	}
 	resp, err := s.opts.Client.Txn(ctx).
-		If(append([]clientv3.Cmp{metaIs}, cmps...)...).
+		If(append(allowed, cmps...)...).
 		Then(then...).
-		Else(append([]clientv3.Op{clientv3.OpGet(s.keys.Meta())}, els...)...).
+		Else(append([]clientv3.Op{clientv3.OpGet(s.keys.Meta()), clientv3.OpGet(s.keys.Frozen())}, els...)...).
 		Commit()
 	if err != nil {
-		return result{}, unavailable(err)
+		return result{}, unavailable(s.refused(err, append(slices.Clone(then), els...)...))
 	}
 	seen := sighting{etcdID: resp.Header.ClusterId, revision: resp.Header.Revision, meta: guard}
 	if resp.Succeeded {
@@ -56,10 +61,16 @@ func (s *Store) txn(ctx context.Context, cmps []clientv3.Cmp, then, els []client
 	if err := s.see(asked, seen); err != nil {
 		return result{}, err
 	}
+	if kvs := resp.Responses[1].GetResponseRange().Kvs; len(kvs) > 0 {
+		return result{}, fmt.Errorf("%w: %s", ErrFrozen, decodeFreeze(kvs[0].Value))
+	}
 	if seen.meta == nil || seen.meta.ModRevision != guard.ModRevision {
+		if why, broken := s.View().Broken["meta"]; broken {
+			return result{}, unavailable(fmt.Errorf("%s makes no sense and must be mended: %s", s.keys.Meta(), why))
+		}
 		return result{}, unavailable(fmt.Errorf("%s has changed and was not read yet", s.keys.Meta()))
 	}
-	return result{revision: resp.Header.Revision, found: resp.Responses[1:]}, nil
+	return result{revision: resp.Header.Revision, found: resp.Responses[2:]}, nil
 }
 
 // get reads keys below this cluster, with the same guard as txn.

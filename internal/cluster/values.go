@@ -21,6 +21,7 @@ const (
 const (
 	StateReady    = "ready"
 	StateDraining = "draining"
+	StateFull     = "full" // its disk: it takes no records, leaderships or new replicas
 )
 
 // Meta says which cluster this is.
@@ -50,6 +51,9 @@ type Node struct {
 	Leads       int               `json:"leads"` // partitions it leads
 	Replicas    int               `json:"replicas"`
 	Load        float64           `json:"load"` // bytes written a second
+	// SlowDiskMS is how long a write to its log takes, in milliseconds, while that
+	// is so much longer than on other nodes that the node leads nothing; else 0.
+	SlowDiskMS int64 `json:"slow_disk_ms,omitempty"`
 
 	Lease       int64 `json:"-"`
 	ModRevision int64 `json:"-"`
@@ -72,6 +76,10 @@ type Topic struct {
 	Partitions        int32             `json:"partitions"`
 	ReplicationFactor int16             `json:"replication_factor"`
 	Config            map[string]string `json:"config,omitempty"`
+	// Placed says that partitions below it have been placed: one of them without
+	// an assignment has lost it, and is never placed anew. The winner raises it in
+	// the transaction that places.
+	Placed int32 `json:"placed,omitempty"`
 
 	CreateRevision int64 `json:"-"`
 	ModRevision    int64 `json:"-"`
@@ -88,12 +96,18 @@ type Replica struct {
 // Assignment is where a partition shall live. Assignments of a partition are
 // ordered by (Epoch, Generation).
 type Assignment struct {
-	TopicID    string    `json:"topic_id"`
-	Replicas   []Replica `json:"replicas"`          // preferred leader first
-	Initial    []Replica `json:"initial,omitempty"` // those that bootstrap; omitted while it equals replicas
+	TopicID  string    `json:"topic_id"`
+	Replicas []Replica `json:"replicas"`          // preferred leader first
+	Initial  []Replica `json:"initial,omitempty"` // those that bootstrap; omitted while it equals replicas
+	// Former are the group's members from before the latest change: until it is
+	// settled they are still needed, and after that they mean nothing.
+	Former     []Replica `json:"former,omitempty"`
 	Epoch      int64     `json:"epoch"`
 	Generation int64     `json:"generation"`
 	Fence      int64     `json:"fence"` // the winner's revision, for information
+	// Recovered is set for good once a majority was lost and an operator let the
+	// partition begin anew.
+	Recovered *Recovery `json:"recovered,omitempty"`
 
 	ModRevision int64 `json:"-"`
 }
@@ -112,6 +126,17 @@ type NodeStatus struct {
 	Node    int32                        `json:"node"`
 	Leads   map[string]map[int32]uint64  `json:"leads,omitempty"`   // at which term
 	Lagging map[string]map[int32][]int32 `json:"lagging,omitempty"` // nodes whose replicas are not in sync
+	// Moving are led partitions whose members are not those of the assignment
+	// yet. A partition that is led, is not in here, and whose assignment is not
+	// newer than Assignments, is settled.
+	Moving map[string][]int32 `json:"moving,omitempty"`
+	// Freed are replicas that assignments place on this node, which has removed
+	// their data and never opens them again: they are to be replaced.
+	Freed []uint64 `json:"freed,omitempty"`
+	// Bytes is how large the led partitions are, rounded to two digits or so.
+	Bytes map[string]map[int32]int64 `json:"bytes,omitempty"`
+	// Assignments is the revision of the view that all this is about.
+	Assignments int64 `json:"assignments,omitempty"`
 }
 
 // Tombstone says that a topic was deleted: only this lets a node remove data.
@@ -121,6 +146,16 @@ type Tombstone struct {
 
 	ModRevision int64 `json:"-"`
 }
+
+// Freeze stops every change of the cluster while its key exists: a node has
+// seen that etcd does not hold what it held, or a restore is under way.
+type Freeze struct {
+	Reason string    `json:"reason"`
+	By     string    `json:"by"`
+	Since  time.Time `json:"since"`
+}
+
+func (f *Freeze) String() string { return fmt.Sprintf("%s (said by %s)", f.Reason, f.By) }
 
 // Counter hands out numbers: Next and all above were never given out.
 type Counter struct {
@@ -199,6 +234,14 @@ func (a *Assignment) check() error {
 	}
 	if err := checkReplicas(a.Initial); err != nil {
 		return fmt.Errorf("initial: %w", err)
+	}
+	if err := checkReplicas(a.Former); err != nil {
+		return fmt.Errorf("former: %w", err)
+	}
+	if a.Recovered != nil {
+		if err := a.Recovered.check(a.Replicas); err != nil {
+			return fmt.Errorf("recovered: %w", err)
+		}
 	}
 	return nil
 }

@@ -31,6 +31,10 @@ type View struct {
 	ProducerIDs Counter
 	ReplicaIDs  Counter
 	NodeIDs     Counter
+	Ops         map[string]Op      // by id
+	Wishes      map[int32]NodeWish // by node
+	Rebalance   Rebalance
+	Halt        *Freeze // the key frozen; nil when there is none
 
 	// Broken maps keys (below the base) whose value makes no sense to the
 	// reason. The view holds their last good value, or none.

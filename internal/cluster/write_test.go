@@ -188,15 +188,15 @@ func TestMetaMadeUnderARunningStore(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for i := range int32(200) {
-			put(t, c, fmt.Sprintf("nodes/%d", i+1), cluster.Node{Node: i + 1, Incarnation: "i"})
+			put(t, c, fmt.Sprintf("topics/t%d", i+1), cluster.Topic{ID: fmt.Sprint(i), Partitions: 1, ReplicationFactor: 1})
 		}
 	})
-	s.sees(t, "some nodes", func(v *cluster.View) bool { return len(v.Nodes) > 20 })
+	s.sees(t, "some topics", func(v *cluster.View) bool { return len(v.Topics) > 20 })
 	if _, err := s.EnsureMeta(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wg.Wait()
-	v := s.sees(t, "all of it", func(v *cluster.View) bool { return len(v.Nodes) == 200 })
+	v := s.sees(t, "all of it", func(v *cluster.View) bool { return len(v.Topics) == 200 })
 	if v.Frozen != "" || v.Meta == nil {
 		t.Fatalf("frozen %q, meta %v", v.Frozen, v.Meta)
 	}
@@ -225,7 +225,7 @@ func placement(topic cluster.Topic, name string, p int32, id uint64, counter int
 	return cluster.Change{Kind: cluster.Place, TP: cluster.TopicPartition{Topic: name, Partition: p},
 		Assignment: cluster.Assignment{TopicID: topic.ID, Epoch: 1, Generation: 1,
 			Replicas: []cluster.Replica{{Node: 1, ID: id, Incarnation: "i"}}},
-		TopicRevision: topic.CreateRevision, CounterRevision: counter, NewIDs: 1}
+		Topic: topic, CounterRevision: counter, NewIDs: 1}
 }
 
 func TestFencedWrites(t *testing.T) {
@@ -249,15 +249,16 @@ func TestFencedWrites(t *testing.T) {
 	}
 	v := s.sees(t, "the assignments", func(v *cluster.View) bool { return v.Revision >= rev })
 	if a := v.Assignments[cluster.TopicPartition{Topic: "t", Partition: n - 1}]; len(v.Assignments) != n ||
-		a.Fence != l.Token.CreateRevision || v.ReplicaIDs.Next != n+1 {
+		a.Fence != l.Token.CreateRevision || v.ReplicaIDs.Next != n+1 || v.Topics["t"].Placed != n {
 		t.Fatalf("%d assignments, last %+v, ids %+v", len(v.Assignments), a, v.ReplicaIDs)
 	}
 
+	topic = v.Topics["t"]
 	// An old view is refused, whatever it is old in.
 	for name, c := range map[string]cluster.Change{
 		"assignment exists": placement(topic, "t", 0, 900, v.ReplicaIDs.ModRevision),
 		"ids were taken":    placement(topic, "t", n+1, 900, v.ReplicaIDs.ModRevision-1),
-		"topic is another":  placement(cluster.Topic{ID: "x", CreateRevision: 1}, "t", n+1, 900, v.ReplicaIDs.ModRevision),
+		"topic is another":  placement(cluster.Topic{ID: "x", ModRevision: topic.ModRevision - 1}, "t", n+1, 900, v.ReplicaIDs.ModRevision),
 		"removed already":   {Kind: cluster.Remove, TP: cluster.TopicPartition{Topic: "t", Partition: n + 1}, Revision: 5},
 		"no such tombstone": {Kind: cluster.Forget, TopicID: "x", Revision: 5},
 	} {

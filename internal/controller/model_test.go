@@ -16,10 +16,13 @@ import (
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 // model stands for etcd: it applies what Plan decided.
-type model struct{ cluster.View }
+type model struct {
+	cluster.View
+	facts Facts
+}
 
 func newModel() *model {
-	return &model{cluster.View{
+	return &model{facts: Facts{Now: now}, View: cluster.View{
 		Source: cluster.SourceEtcd, Revision: 1,
 		Meta:  &cluster.Meta{ClusterID: "c", Epoch: 1, Format: 1},
 		Nodes: map[int32]cluster.Node{}, Topics: map[string]cluster.Topic{}, Broken: map[string]string{},
@@ -37,8 +40,12 @@ func (m *model) apply(changes []Change) error {
 			if have := m.Assignments[c.TP].ModRevision; have != c.Revision {
 				return fmt.Errorf("%s: based on revision %d, it is %d", c, c.Revision, have)
 			}
-			if c.Kind == cluster.Place && m.Topics[c.TP.Topic].CreateRevision != c.TopicRevision {
+			if c.Kind == cluster.Place && m.Topics[c.TP.Topic].CreateRevision != c.Topic.CreateRevision {
 				return fmt.Errorf("%s: another topic", c)
+			}
+			if t := m.Topics[c.TP.Topic]; c.Kind == cluster.Place {
+				t.Placed = max(t.Placed, c.TP.Partition+1)
+				m.Topics[c.TP.Topic] = t
 			}
 			if c.CounterRevision != counter {
 				return fmt.Errorf("%s: replica ids based on revision %d, they are at %d", c, c.CounterRevision, counter)
@@ -55,7 +62,35 @@ func (m *model) apply(changes []Change) error {
 			delete(m.Assignments, c.TP)
 		case cluster.Forget:
 			delete(m.Deleted, c.TopicID)
+		default:
+			if err := m.applyOp(c); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+// applyOp is apply for operations and wishes.
+func (m *model) applyOp(c Change) error {
+	have := m.Ops[c.OpID].ModRevision
+	if c.Kind == cluster.WriteWish || c.Kind == cluster.DropWish {
+		have = m.Wishes[c.Node].ModRevision
+	}
+	if c.Kind != cluster.Blocked && have != c.Revision {
+		return fmt.Errorf("%s: based on revision %d, it is %d", c, c.Revision, have)
+	}
+	switch c.Kind {
+	case cluster.WriteOp:
+		c.Op.CreateRevision, c.Op.ModRevision = m.Ops[c.OpID].CreateRevision, m.Revision
+		m.Ops[c.OpID] = c.Op
+	case cluster.ForgetOp:
+		delete(m.Ops, c.OpID)
+	case cluster.WriteWish:
+		c.Wish.ModRevision = m.Revision
+		m.Wishes[c.Node] = c.Wish
+	case cluster.DropWish:
+		delete(m.Wishes, c.Node)
 	}
 	return nil
 }
@@ -130,7 +165,7 @@ func (m *model) do(t testing.TB, line string) string {
 	case "replica-ids":
 		m.ReplicaIDs = cluster.Counter{Next: num(args[0], 0), ModRevision: m.Revision}
 	case "plan", "run": // run also applies it
-		changes := append(Plan(&m.View), Forget(&m.View, now)...)
+		changes := append(Plan(&m.View, m.facts), Forget(&m.View, now)...)
 		var out strings.Builder
 		for _, c := range changes {
 			fmt.Fprintln(&out, c)
@@ -152,7 +187,9 @@ func (m *model) do(t testing.TB, line string) string {
 		}
 		return out.String()
 	default:
-		t.Fatalf("unknown command %q", line)
+		if !m.operate(words[0], args, opts, num) {
+			t.Fatalf("unknown command %q", line)
+		}
 	}
 	return ""
 }

@@ -2,126 +2,77 @@ package controller
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/raftsman/raftsman/internal/cluster"
 )
 
-// target is a node that takes replicas, with what it has so far.
-type target struct {
-	id          int32
-	incarnation string
-	rack        *rack
-	replicas    int
-	leads       int // how often it is the preferred leader
-}
-
-// rack counts what its ready nodes hold together.
-type rack struct {
-	nodes    int
-	replicas int
-}
-
 // place assigns the partitions that have no assignment.
-func place(view *cluster.View, ids *idSource) (changes []Change) {
-	targets := census(view)
-	var placed [][]*target // of the Place changes, in order
-	for _, name := range view.TopicNames() {
-		topic := view.Topics[name]
-		if _, broken := view.Broken["topics/"+name]; broken {
+func place(w *world) {
+	var placed [][]*node // of the Place changes, in order
+	first := len(w.changes)
+	for _, name := range w.view.TopicNames() {
+		topic := w.view.Topics[name]
+		if _, broken := w.view.Broken["topics/"+name]; broken {
 			continue
 		}
-		for p := range topic.Partitions {
-			tp := cluster.TopicPartition{Topic: name, Partition: p}
-			if a, ok := view.Assignments[tp]; ok {
-				if _, dead := view.Deleted[a.TopicID]; a.TopicID != topic.ID && !dead {
-					changes = append(changes, Change{Kind: cluster.Blocked, TP: tp, Reason: fmt.Sprintf(
-						"its assignment belongs to topic id %s, which was never deleted; delete that key if its data is not wanted", a.TopicID)})
+		ever := w.view.EverPlaced(name, topic)
+		for index := range topic.Partitions {
+			tp := cluster.TopicPartition{Topic: name, Partition: index}
+			if a := &w.find(tp).a; len(a.Replicas) > 0 {
+				if _, dead := w.view.Deleted[a.TopicID]; a.TopicID != topic.ID && !dead {
+					w.blocked(tp, fmt.Sprintf(
+						"its assignment belongs to topic id %s, which was never deleted; delete that key if its data is not wanted", a.TopicID))
 				}
 				continue // of a deleted topic: placed once it is removed
 			}
-			if view.IsBroken(tp) {
+			if w.view.IsBroken(tp) {
 				continue
 			}
-			if need := int(topic.ReplicationFactor); need > len(targets) {
-				changes = append(changes, Change{Kind: cluster.Blocked,
-					TP:     cluster.TopicPartition{Topic: name, Partition: -1},
-					Reason: fmt.Sprintf("%d replicas need as many ready nodes, there are %d", need, len(targets))})
+			if at, why := hold(w.view, tp, ever); why != "" {
+				if w.blocked(at, why); at.Partition < 0 {
+					break
+				}
+				continue
+			}
+			if need := int(topic.ReplicationFactor); need > len(w.takers) {
+				w.blocked(cluster.TopicPartition{Topic: name, Partition: -1},
+					fmt.Sprintf("%d replicas need as many ready nodes, there are %d", need, len(w.takers)))
 				break
 			}
-			placed = append(placed, choose(targets, int(topic.ReplicationFactor)))
-			changes = append(changes, Change{
-				Kind: cluster.Place, TP: tp, TopicRevision: topic.CreateRevision, CounterRevision: ids.revision,
-				Assignment: cluster.Assignment{TopicID: topic.ID, Epoch: view.Meta.Epoch, Generation: 1},
+			placed = append(placed, w.choose(int(topic.ReplicationFactor)))
+			w.changes = append(w.changes, Change{
+				Kind: cluster.Place, TP: tp, Topic: topic, CounterRevision: w.ids.revision,
+				Assignment: cluster.Assignment{TopicID: topic.ID, Epoch: w.view.Meta.Epoch, Generation: 1},
 			})
 		}
 	}
-	levelLeaders(targets, placed)
-	for i := range changes {
-		if c := &changes[i]; c.Kind == cluster.Place {
-			for _, t := range placed[0] {
-				c.Assignment.Replicas = append(c.Assignment.Replicas, cluster.Replica{Node: t.id, ID: ids.take(), Incarnation: t.incarnation})
+	levelLeaders(w.takers, placed, 10*len(w.takers))
+	for i := range w.changes[first:] {
+		if c := &w.changes[first+i]; c.Kind == cluster.Place {
+			for _, n := range placed[0] {
+				c.Assignment.Replicas = append(c.Assignment.Replicas, cluster.Replica{Node: n.id, ID: w.ids.take(), Incarnation: n.incarnation})
 			}
 			c.NewIDs, placed = len(placed[0]), placed[1:]
 		}
 	}
-	return changes
-}
-
-// census returns the ready nodes, by id, with what they hold.
-func census(view *cluster.View) []*target {
-	byID, racks := map[int32]*target{}, map[string]*rack{}
-	for id, n := range view.Nodes {
-		if n.State != cluster.StateReady {
-			continue
-		}
-		r := racks[n.Rack]
-		if r == nil {
-			r = &rack{}
-			racks[n.Rack] = r
-		}
-		r.nodes++
-		byID[id] = &target{id: id, incarnation: n.Incarnation, rack: r}
-	}
-	for _, a := range view.Assignments {
-		for i, r := range a.Replicas {
-			if t := byID[r.Node]; t != nil {
-				t.replicas++
-				t.rack.replicas++
-				if i == 0 {
-					t.leads++
-				}
-			}
-		}
-	}
-	targets := make([]*target, 0, len(byID))
-	for _, id := range slices.Sorted(maps.Keys(byID)) {
-		targets = append(targets, byID[id])
-	}
-	return targets
 }
 
 // choose picks n nodes for a partition and counts it for them. The first is
 // the preferred leader.
-func choose(targets []*target, n int) []*target {
-	chosen := make([]*target, 0, n)
-	here := map[*rack]int{} // replicas of this partition
+func (w *world) choose(n int) []*node {
+	chosen := make([]*node, 0, n)
+	here := make([]int, w.racks) // replicas of this partition
 	for range n {
-		var best *target
-		for _, t := range targets {
-			if !slices.Contains(chosen, t) && (best == nil || before(t, best, here)) {
-				best = t
-			}
-		}
+		best := w.best(chosen, here)
 		chosen = append(chosen, best)
-		here[best.rack]++
+		here[best.rack.index]++
 		best.replicas++
 		best.rack.replicas++
 	}
 	leader := 0
-	for i, t := range chosen {
-		if t.leads < chosen[leader].leads {
+	for i, n := range chosen {
+		if n.leads < chosen[leader].leads {
 			leader = i
 		}
 	}
@@ -130,12 +81,23 @@ func choose(targets []*target, n int) []*target {
 	return chosen
 }
 
+// best is the best place for one more replica, besides the nodes that are
+// taken; nil if there is none.
+func (w *world) best(taken []*node, here []int) (best *node) {
+	for _, n := range w.takers {
+		if !slices.Contains(taken, n) && (best == nil || before(n, best, here)) {
+			best = n
+		}
+	}
+	return best
+}
+
 // before says whether a is the better place for a replica: the rack with
 // fewer replicas of this partition, then the rack that is emptier for its
-// size, then the emptier node.
-func before(a, b *target, here map[*rack]int) bool {
+// size, then the emptier node, by replicas and then by bytes.
+func before(a, b *node, here []int) bool {
 	if a.rack != b.rack {
-		if x, y := here[a.rack], here[b.rack]; x != y {
+		if x, y := here[a.rack.index], here[b.rack.index]; x != y {
 			return x < y
 		}
 		if x, y := a.rack.replicas*b.rack.nodes, b.rack.replicas*a.rack.nodes; x != y {
@@ -144,6 +106,9 @@ func before(a, b *target, here map[*rack]int) bool {
 	}
 	if a.replicas != b.replicas {
 		return a.replicas < b.replicas
+	}
+	if a.bytes != b.bytes {
+		return a.bytes < b.bytes
 	}
 	if a.leads != b.leads {
 		return a.leads < b.leads

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,17 +12,35 @@ import (
 // Change is a decision of the winner.
 type Change = cluster.Change
 
+// Options of the winner.
+type Options struct {
+	RebuildDelay time.Duration // until the replicas of a node that is away are rebuilt; negative: never
+	Moves        int           // replicas that move at a time
+	Rate         int64         // bytes a second that a node takes for moves, for estimates; -1: no limit
+}
+
+// Facts are what Plan needs to know besides the view.
+type Facts struct {
+	Options
+	Now time.Time
+	// Away is since when nodes that hold replicas have not been registered, as
+	// far as this winner has seen.
+	Away map[int32]time.Time
+	// Written is when this winner last wrote an operation, by its id.
+	Written map[string]time.Time
+}
+
 // Plan returns what is to be done in this view, in a fixed order.
-func Plan(view *cluster.View) []Change {
+func Plan(view *cluster.View, facts Facts) []Change {
 	if view.Meta == nil {
 		return nil
 	}
-	ids := newIDs(view)
-	var changes []Change
-	for _, planner := range []func(*cluster.View, *idSource) []Change{remove, reincarnate, place} {
-		changes = append(changes, planner(view, ids)...)
+	w := newWorld(view, facts)
+	w.ids = newIDs(w)
+	for _, planner := range []func(*world){remove, reincarnate, operate, place, evacuate, balance, balanceLeaders} {
+		planner(w)
 	}
-	return changes
+	return w.changes
 }
 
 // idSource gives out replica ids, to be reserved by the changes that use them.
@@ -32,16 +49,17 @@ type idSource struct {
 	revision int64
 }
 
-func newIDs(view *cluster.View) *idSource {
-	next := uint64(max(view.ReplicaIDs.Next, 1))
-	for _, a := range view.Assignments {
-		for _, rs := range [][]cluster.Replica{a.Replicas, a.Initial} {
+func newIDs(w *world) *idSource {
+	next := uint64(max(w.view.ReplicaIDs.Next, 1))
+	for i := range w.parts {
+		a := &w.parts[i].a
+		for _, rs := range [...][]cluster.Replica{a.Replicas, a.Initial, a.Former} {
 			for _, r := range rs {
 				next = max(next, r.ID+1)
 			}
 		}
 	}
-	return &idSource{next: next, revision: view.ReplicaIDs.ModRevision}
+	return &idSource{next: next, revision: w.view.ReplicaIDs.ModRevision}
 }
 
 func (i *idSource) take() uint64 {
@@ -49,71 +67,61 @@ func (i *idSource) take() uint64 {
 	return i.next - 1
 }
 
-// assigned returns the partitions that have an assignment, in order.
-func assigned(view *cluster.View) []cluster.TopicPartition {
-	return slices.SortedFunc(maps.Keys(view.Assignments), func(a, b cluster.TopicPartition) int {
-		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
-	})
-}
-
 // remove deletes the assignments of topics that have a tombstone.
-func remove(view *cluster.View, _ *idSource) (changes []Change) {
-	if len(view.Deleted) == 0 {
-		return nil
+func remove(w *world) {
+	if len(w.view.Deleted) == 0 {
+		return
 	}
-	for _, tp := range assigned(view) {
-		a := view.Assignments[tp]
-		if _, dead := view.Deleted[a.TopicID]; dead && !view.IsBroken(tp) {
-			changes = append(changes, Change{Kind: cluster.Remove, TP: tp, Revision: a.ModRevision, Reason: "topic deleted"})
+	for i := range w.parts {
+		p := &w.parts[i]
+		if _, dead := w.view.Deleted[p.a.TopicID]; dead && !w.view.IsBroken(p.tp) {
+			w.changes = append(w.changes, Change{Kind: cluster.Remove, TP: p.tp, Revision: p.a.ModRevision, Reason: "topic deleted"})
 		}
 	}
-	return changes
 }
 
-// reincarnate replaces one replica of a partition whose node came back empty.
-func reincarnate(view *cluster.View, ids *idSource) (changes []Change) {
-	for _, tp := range assigned(view) {
-		a := view.Assignments[tp]
-		if _, dead := view.Deleted[a.TopicID]; dead || view.IsBroken(tp) {
+// reincarnate replaces one replica of a partition whose node came back empty, or
+// has freed it before.
+func reincarnate(w *world) {
+	for i := range w.parts {
+		p := &w.parts[i]
+		if p.touched {
 			continue
 		}
 		wiped, healthy := -1, 0
-		for i, r := range a.Replicas {
-			node, up := view.Nodes[r.Node]
+		for i, n := range p.nodes {
 			switch {
-			case up && node.Incarnation == r.Incarnation:
+			case w.live(p.a.Replicas[i]):
 				healthy++
-			case up && wiped < 0:
+			case n.up && wiped < 0:
 				wiped = i
 			}
 		}
 		if wiped < 0 {
 			continue
 		}
-		old := a.Replicas[wiped]
-		if majority := len(a.Replicas)/2 + 1; healthy < majority {
-			changes = append(changes, Change{Kind: cluster.Blocked, TP: tp, Reason: fmt.Sprintf(
-				"the disk of node %d was wiped and only %d of %d replicas are left on live nodes, %d are needed to replace it; bring the others back",
-				old.Node, healthy, len(a.Replicas), majority)})
+		n, of := p.nodes[wiped], len(p.a.Replicas)
+		why := fmt.Sprintf("the disk of node %d was wiped", n.id)
+		freed := slices.Contains(n.freed, p.a.Replicas[wiped].ID)
+		if freed {
+			why = fmt.Sprintf("node %d has freed replica %d", n.id, p.a.Replicas[wiped].ID)
+		}
+		if p.leader != nil && !hasID(p.voters(), p.a.Replicas[wiped].ID) { // it was on its way and decides nothing yet
+			of, healthy = len(p.a.Former), w.lives(p.a.Former)
+		}
+		// A freed replica is no member: with a leader there is a majority without it.
+		if majority := of/2 + 1; healthy < majority && !(freed && p.leader != nil) {
+			w.blocked(p.tp, fmt.Sprintf(
+				"%s and only %d of %d replicas are left on live nodes, %d are needed to replace it; bring the others back",
+				why, healthy, of, majority))
+			p.touched = true
 			continue
 		}
-		next := a
-		next.Initial = slices.Clone(a.Bootstrap())
-		next.Replicas = slices.Clone(a.Replicas)
-		next.Replicas[wiped] = cluster.Replica{Node: old.Node, ID: ids.take(), Incarnation: view.Nodes[old.Node].Incarnation}
-		next.Epoch, next.Generation = following(view, a)
-		changes = append(changes, Change{
-			Kind: cluster.Replace, TP: tp, Assignment: next, Revision: a.ModRevision,
-			CounterRevision: ids.revision, NewIDs: 1,
-			Reason: fmt.Sprintf("the disk of node %d was wiped", old.Node),
-		})
+		replicas := slices.Clone(p.a.Replicas)
+		replicas[wiped] = cluster.Replica{Node: n.id, Incarnation: n.incarnation}
+		w.replace(p, replicas, why)
+		w.budget--
 	}
-	return changes
-}
-
-// following returns the epoch and generation after those of an assignment.
-func following(view *cluster.View, a cluster.Assignment) (epoch, generation int64) {
-	return max(view.Meta.Epoch, a.Epoch), a.Generation + 1
 }
 
 // TombstoneLife is how long a tombstone stays after its topic's deletion, so

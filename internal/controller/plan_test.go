@@ -58,8 +58,8 @@ func TestPlanScripts(t *testing.T) {
 func settle(t *testing.T, m *model) (blocked []Change) {
 	t.Helper()
 	for range 10 {
-		changes := Plan(&m.View)
-		if again := Plan(&m.View); fmt.Sprint(again) != fmt.Sprint(changes) {
+		changes := Plan(&m.View, Facts{})
+		if again := Plan(&m.View, Facts{}); fmt.Sprint(again) != fmt.Sprint(changes) {
 			t.Fatalf("two plans of one view:\n%v\n%v", changes, again)
 		}
 		blocked = slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Kind != cluster.Blocked })
@@ -149,7 +149,7 @@ func TestAnyViewSettles(t *testing.T) {
 }
 
 // checkAssignments: no node twice in a partition, no replica id twice anywhere.
-func checkAssignments(t *testing.T, m *model) {
+func checkAssignments(t testing.TB, m *model) {
 	t.Helper()
 	ids := map[uint64]cluster.TopicPartition{}
 	for tp, a := range m.Assignments {
@@ -187,7 +187,7 @@ func checkMonotonic(t *testing.T, before map[cluster.TopicPartition]cluster.Assi
 
 // checkRacks: a rack gets a second replica only when every other rack has as
 // many already, or no node left.
-func checkRacks(t *testing.T, m *model) {
+func checkRacks(t testing.TB, m *model) {
 	t.Helper()
 	size := map[string]int{}
 	for _, n := range m.Nodes {
@@ -240,15 +240,4 @@ func spread(m *model, counts map[int32]int) int {
 		low, high = min(low, counts[id]), max(high, counts[id])
 	}
 	return high - low
-}
-
-func BenchmarkPlan(b *testing.B) {
-	m := newModel()
-	for i := range 100 {
-		m.do(b, fmt.Sprintf("node %d rack=r%d", i+1, i%3))
-	}
-	m.do(b, "topic t id=id partitions=100000 rf=3")
-	for b.Loop() {
-		Plan(&m.View)
-	}
 }

@@ -19,18 +19,23 @@ const (
 	// else happens.
 	forgetInterval = time.Hour
 	viewTimeout    = 10 * time.Second
+	// A plan that took long is followed by a rest of planShare times as long, but
+	// of maxRest at most: nodes report at any time.
+	planShare = 10
+	maxRest   = time.Second
 )
 
 // Run is one term of the winner. It returns nil when ctx or the leadership
 // ends, and ErrFenced when etcd refused it because another node has won.
-func Run(ctx context.Context, l *election.Leadership, store *cluster.Store, logger *slog.Logger) error {
+func Run(ctx context.Context, l *election.Leadership, store *cluster.Store, opts Options, logger *slog.Logger) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(l.Context(), func() { cancel(l.Err()) })
 	defer stop()
 	t := &term{
 		token: l.Token, store: store, logger: logger, valid: l.Valid,
-		fenced: store.Fenced(l.Token), blocked: map[string]bool{},
+		fenced: store.Fenced(l.Token), blocked: map[string]bool{}, opts: opts,
+		away: map[int32]time.Time{}, written: map[string]time.Time{},
 	}
 	logger.Info("this node is the winner", "key", l.Token.Key, "revision", l.Token.CreateRevision)
 	err := t.run(ctx)
@@ -47,7 +52,12 @@ type term struct {
 	logger  *slog.Logger
 	valid   func() bool
 	fenced  *cluster.Fenced
+	opts    Options
 	blocked map[string]bool // what is blocked and has been logged
+	// away is since when nodes that hold replicas are not registered, as far as
+	// this term has seen.
+	away    map[int32]time.Time
+	written map[string]time.Time // when operations were written
 }
 
 func (t *term) run(ctx context.Context) error {
@@ -55,7 +65,7 @@ func (t *term) run(ctx context.Context) error {
 	defer cancel()
 	pause := minBackoff
 	for ctx.Err() == nil && t.valid() {
-		wait := forgetInterval
+		wait, began := forgetInterval, time.Now()
 		if view := t.store.View(); t.ready(view) {
 			switch rev, err := t.round(ctx, view); {
 			case ctx.Err() != nil:
@@ -73,6 +83,8 @@ func (t *term) run(ctx context.Context) error {
 				continue
 			}
 			pause = minBackoff
+			wait = t.nap(view, time.Now())
+			sleep(ctx, min(planShare*time.Since(began), maxRest))
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -96,7 +108,10 @@ func (t *term) ready(view *cluster.View) bool {
 func (t *term) round(ctx context.Context, view *cluster.View) (rev int64, err error) {
 	var changes []Change
 	blocked := map[string]bool{}
-	for _, c := range append(Plan(view), Forget(view, time.Now())...) {
+	now := time.Now()
+	t.watchAway(view, now)
+	plan := Plan(view, Facts{Options: t.opts, Now: now, Away: t.away, Written: t.written})
+	for _, c := range append(plan, Forget(view, now)...) {
 		if c.Kind != cluster.Blocked {
 			changes = append(changes, c)
 			continue
@@ -112,6 +127,10 @@ func (t *term) round(ctx context.Context, view *cluster.View) (rev int64, err er
 		return 0, nil
 	}
 	for _, c := range changes {
+		if c.Kind == cluster.WriteOp && c.Op.State == view.Ops[c.OpID].State {
+			t.logger.Debug("progress", facts(c)...)
+			continue
+		}
 		t.logger.Info("decided", append([]any{"change", c.Kind.String()}, facts(c)...)...)
 	}
 	rev, err = t.fenced.Apply(ctx, changes)
@@ -119,7 +138,59 @@ func (t *term) round(ctx context.Context, view *cluster.View) (rev int64, err er
 	if err != nil {
 		return rev, fmt.Errorf("apply %d changes: %w", len(changes), err)
 	}
+	for _, c := range changes {
+		switch c.Kind {
+		case cluster.WriteOp:
+			t.written[c.OpID] = now
+		case cluster.ForgetOp:
+			delete(t.written, c.OpID)
+		}
+	}
 	return rev, nil
+}
+
+// watchAway notes which nodes that hold replicas are not registered.
+func (t *term) watchAway(view *cluster.View, now time.Time) {
+	missing := map[int32]bool{}
+	for _, a := range view.Assignments {
+		for _, r := range a.Replicas {
+			if _, up := view.Nodes[r.Node]; !up {
+				missing[r.Node] = true
+			}
+		}
+	}
+	for id := range t.away {
+		if missing[id] {
+			continue
+		}
+		if _, up := view.Nodes[id]; up {
+			t.logger.Info("a node that was away is back", "node", id)
+		}
+		delete(t.away, id)
+	}
+	for id := range missing {
+		if _, known := t.away[id]; !known {
+			t.away[id] = now
+			t.logger.Warn("a node that holds replicas is away", "node", id, "rebuilt_after", t.opts.RebuildDelay)
+		}
+	}
+}
+
+// nap is how long nothing has to be looked at unless the view changes: until a
+// node has been away for long enough, or an operation may be written again.
+func (t *term) nap(view *cluster.View, now time.Time) time.Duration {
+	nap := forgetInterval
+	for _, op := range view.Ops {
+		if !op.State.Final() {
+			nap = opWriteInterval
+		}
+	}
+	for _, since := range t.away {
+		if left := since.Add(t.opts.RebuildDelay).Sub(now); t.opts.RebuildDelay >= 0 && left > 0 {
+			nap = min(nap, left)
+		}
+	}
+	return nap
 }
 
 // confirmTimeout bounds the last transaction of a term that has ended.
@@ -153,12 +224,37 @@ func facts(c Change) []any {
 	switch {
 	case c.Kind == cluster.Forget:
 		return []any{"topic_id", c.TopicID, "reason", c.Reason}
+	case c.Kind == cluster.WriteOp:
+		return opFacts(c)
+	case c.Kind == cluster.ForgetOp:
+		return []any{"op", c.OpID}
+	case c.Kind == cluster.WriteWish || c.Kind == cluster.DropWish:
+		return []any{"node", c.Node, "state", c.Wish.State}
+	case c.TP.Topic == "":
+		return []any{"reason", c.Reason}
 	case c.TP.Partition < 0:
 		return []any{"topic", c.TP.Topic, "reason", c.Reason}
 	}
 	kv := []any{"topic", c.TP.Topic, "partition", c.TP.Partition}
 	if c.Kind == cluster.Place || c.Kind == cluster.Replace {
 		kv = append(kv, "replicas", cluster.FormatReplicas(c.Assignment.Replicas), "generation", c.Assignment.Generation)
+	}
+	if c.Reason != "" {
+		kv = append(kv, "reason", c.Reason)
+	}
+	return kv
+}
+
+func opFacts(c Change) []any {
+	kv := []any{"op", c.OpID, "kind", c.Op.Kind, "state", c.Op.State}
+	switch c.Op.Kind {
+	case cluster.OpMove, cluster.OpTransfer:
+		kv = append(kv, "topic", c.Op.Topic, "partition", c.Op.Partition)
+	default:
+		kv = append(kv, "node", c.Op.Node)
+	}
+	if p := c.Op.Progress; p != nil {
+		kv = append(kv, "done", p.Done, "total", p.Total)
 	}
 	if c.Reason != "" {
 		kv = append(kv, "reason", c.Reason)

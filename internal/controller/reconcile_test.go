@@ -95,7 +95,7 @@ func (n node) lead(t *testing.T, l *election.Leadership) <-chan error {
 	done, returned := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(returned)
-		done <- controller.Run(ctx, l, n.store, n.log)
+		done <- controller.Run(ctx, l, n.store, controller.Options{}, n.log)
 	}()
 	t.Cleanup(func() { cancel(); <-returned })
 	return done
@@ -185,7 +185,7 @@ func TestStaleWinnerIsFenced(t *testing.T) {
 		t.Fatal(err)
 	}
 	view := a.sees(t, "its victory", func(v *cluster.View) bool { return v.Winner != nil && len(v.Topics) == 1 && len(v.Nodes) == 3 })
-	plan := controller.Plan(view)
+	plan := controller.Plan(view, controller.Facts{})
 	if len(plan) != 4 {
 		t.Fatalf("plan %v", plan)
 	}
@@ -209,7 +209,7 @@ func TestStaleWinnerIsFenced(t *testing.T) {
 	if err != nil || len(resp.Kvs) != 0 {
 		t.Fatalf("changed: %v, %v", resp.Kvs, err)
 	}
-	if err := controller.Run(t.Context(), la, a.store, a.log); err != nil {
+	if err := controller.Run(t.Context(), la, a.store, controller.Options{}, a.log); err != nil {
 		t.Fatalf("a term that is over: %v", err)
 	}
 }
@@ -245,7 +245,7 @@ func TestTermEndsWhenFenced(t *testing.T) {
 	if !la.Valid() {
 		t.Fatal("the test wants a winner that believes in itself")
 	}
-	if err := controller.Run(t.Context(), la, a.store, a.log); !errors.Is(err, cluster.ErrFenced) {
+	if err := controller.Run(t.Context(), la, a.store, controller.Options{}, a.log); !errors.Is(err, cluster.ErrFenced) {
 		t.Fatalf("term ended with %v", err)
 	}
 	for _, s := range []string{"refused: another node has won",
@@ -283,7 +283,9 @@ func TestAnotherNodeTakesOver(t *testing.T) {
 					return []election.Registration{{Key: n.store.Keys().Node(int32(i + 1)), Value: reg}}
 				},
 				Name: n.store.Keys().Election(), Value: value,
-				Lead: func(ctx context.Context, l *election.Leadership) error { return controller.Run(ctx, l, n.store, n.log) },
+				Lead: func(ctx context.Context, l *election.Leadership) error {
+					return controller.Run(ctx, l, n.store, controller.Options{}, n.log)
+				},
 			}); err != nil {
 				t.Error(err)
 			}

@@ -29,6 +29,18 @@ func handler(opts Options) http.Handler {
 		Timeout:             20 * time.Second,
 	}))
 	mux.HandleFunc("GET /cluster.json", func(w http.ResponseWriter, _ *http.Request) { clusterJSON(w, opts) })
+	if opts.Evidence != nil {
+		mux.HandleFunc("GET /cluster/view", func(w http.ResponseWriter, _ *http.Request) { evidence(w, opts) })
+	}
+	if opts.Recovery != nil {
+		recovery(mux, opts)
+	}
+	if opts.Operator != nil {
+		operator(mux, opts)
+	}
+	if opts.Verify != nil {
+		mux.HandleFunc("POST /cluster/verify", func(w http.ResponseWriter, r *http.Request) { verify(w, r, opts) })
+	}
 	if opts.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -51,6 +63,23 @@ func clusterJSON(w http.ResponseWriter, opts Options) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Write(buf.Bytes()) // an error means that the client has gone
+}
+
+// evidence can be large: it is compact, and not kept whole beside its encoding.
+func evidence(w http.ResponseWriter, opts Options) {
+	found, err := opts.Evidence()
+	var body []byte
+	if err == nil {
+		body, err = json.Marshal(found)
+	}
+	if err != nil {
+		opts.Logger.Error("can't show what this node knows of the cluster", "err", err)
+		text(w, http.StatusInternalServerError, "can't show what this node knows of the cluster")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(body) // an error means that the client has gone
 }
 
 func text(w http.ResponseWriter, status int, line string) {

@@ -32,6 +32,17 @@ type Options struct {
 	Ready func() error
 	// ClusterJSON returns what /cluster.json shows. It must not block.
 	ClusterJSON func() any
+	// Evidence returns what /cluster/view shows: all that this node knows of the
+	// cluster, for a restore. Default: no such path.
+	Evidence func() (any, error)
+	// Recovery serves /partition/recover. Default: no such path.
+	Recovery *Recovery
+	// Operator serves the paths for operators. Default: no such paths.
+	Operator Operator
+	// Verify compares the replicas of the cluster for POST /cluster/verify, whose
+	// body the options are; what it finds it hands to emit, as it goes. An error of
+	// emit means that nobody listens any more. Default: no such path.
+	Verify func(ctx context.Context, options []byte, emit func(event any) error) error
 	// Gatherer holds what /metrics shows. Default: nothing.
 	Gatherer prometheus.Gatherer
 	// Pprof serves Go's profiles.

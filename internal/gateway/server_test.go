@@ -236,3 +236,20 @@ func TestListenerIsRequired(t *testing.T) {
 		t.Error("New without a listener succeeded")
 	}
 }
+
+// TestEvidence: what a node knows, an error that is a status, and no such path
+// where there is nothing to show.
+func TestEvidence(t *testing.T) {
+	base := start(t, Options{Evidence: func() (any, error) { return map[string]int{"node": 3}, nil }})
+	if status, body, _ := get(t, base+"/cluster/view"); status != http.StatusOK || body != `{"node":3}` {
+		t.Errorf("%d %s", status, body)
+	}
+	base = start(t, Options{Evidence: func() (any, error) { return nil, errors.New("no") }})
+	if status, _, _ := get(t, base+"/cluster/view"); status != http.StatusInternalServerError {
+		t.Errorf("after an error: %d", status)
+	}
+	base = start(t, Options{})
+	if status, _, _ := get(t, base+"/cluster/view"); status != http.StatusNotFound {
+		t.Errorf("without evidence: %d", status)
+	}
+}

@@ -79,6 +79,7 @@ func (s *Server) produce(_ context.Context, x *exchange, req *kmsg.ProduceReques
 	}
 	op := &produceOp{s: s, x: x, req: req, parts: make([]producePart, n), left: n + 1}
 	refused := op.refusal()
+	x.produce.Store(op)
 	i := 0
 	for ti := range req.Topics {
 		t := &req.Topics[ti]
@@ -87,7 +88,9 @@ func (s *Server) produce(_ context.Context, x *exchange, req *kmsg.ProduceReques
 			err = refused
 		}
 		for pi := range t.Partitions {
+			op.mu.Lock()
 			op.parts[i].topic = info.Name
+			op.mu.Unlock()
 			op.start(i, &info, err, &t.Partitions[pi])
 			i++
 		}
@@ -141,7 +144,14 @@ func (op *produceOp) start(i int, info *TopicInfo, err error, p *kmsg.ProduceReq
 		op.settle(i, AppendResult{Err: err})
 		return
 	}
-	part.Append(p.Records, func(res AppendResult) { op.settle(i, res) })
+	// The batch aliases the request until it is committed or refused, also when
+	// the client no longer waits.
+	l := op.x.lease
+	l.hold()
+	part.Append(p.Records, func(res AppendResult) {
+		op.settle(i, res)
+		l.drop()
+	})
 }
 
 // checkBatch sees to what the protocol asks of a partition's records; what is
@@ -182,7 +192,7 @@ func checkBatch(b []byte, version int16, limit int) error {
 // settle records the outcome of partition i and answers when it was the last.
 func (op *produceOp) settle(i int, res AppendResult) {
 	op.mu.Lock()
-	if op.over {
+	if op.over || i >= 0 && op.parts[i].done { // once: it may have been diverted before
 		op.mu.Unlock()
 		return
 	}

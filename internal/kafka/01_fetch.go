@@ -40,8 +40,9 @@ type fetchOp struct {
 	x        *exchange
 	req      *kmsg.FetchRequest
 	parts    []fetchPart // in the request's order
-	maxBytes int
+	maxBytes int         // what the client and our limits allow
 	minBytes int
+	counted  int // bytes of outgoing memory held for data
 }
 
 // fetchPart is one partition and what the last pass over it found.
@@ -120,21 +121,37 @@ func (op *fetchOp) lookup() (waitable bool) {
 
 // pass reads every partition. It returns true when the request need not wait:
 // there is enough, or something that the client must know at once.
+// It reads no more than the node's memory for responses grants, nothing if need
+// be: the client comes back.
 func (op *fetchOp) pass() bool {
-	total, urgent := 0, false
+	o := op.s.outgoing
+	granted, roomy := o.grant(op.maxBytes)
+	total, urgent := op.readAll(granted, roomy || granted == op.maxBytes)
+	if !o.settle(granted, total) {
+		op.dropData()
+		o.add(-granted)
+		total = 0
+	}
+	op.counted = total
+	return urgent || total >= op.minBytes || total > 0 && granted < op.maxBytes
+}
+
+// readAll reads at most maxBytes, and beyond that for the sake of the first
+// batch if minOne.
+func (op *fetchOp) readAll(maxBytes int, minOne bool) (total int, urgent bool) {
 	for i := range op.parts {
 		p := &op.parts[i]
 		if p.refused != nil {
 			urgent = urgent || !unknownTopic(codeOf(p.refused))
 			continue
 		}
-		p.read(min(int(max(p.req.PartitionMaxBytes, 0)), max(op.maxBytes-total, 0)), total == 0)
+		p.read(min(int(max(p.req.PartitionMaxBytes, 0)), max(maxBytes-total, 0)), minOne && total == 0)
 		if p.data != nil {
 			total += p.data.Len()
 		}
 		urgent = urgent || p.err != nil || p.divergent
 	}
-	return urgent || total >= op.minBytes
+	return total, urgent
 }
 
 // read looks at one partition.
@@ -172,6 +189,12 @@ func (p *fetchPart) diverges() {
 
 // release gives up what the last pass read.
 func (op *fetchOp) release() {
+	op.dropData()
+	op.s.outgoing.add(-op.counted)
+	op.counted = 0
+}
+
+func (op *fetchOp) dropData() {
 	for i := range op.parts {
 		if p := &op.parts[i]; p.data != nil {
 			p.data.Release()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -28,6 +29,7 @@ type conn struct {
 	draining atomic.Bool
 	stop     chan struct{} // closed when draining starts: parked fetches answer now
 
+	settled   atomic.Bool // a response was sent that is not that to ApiVersions
 	stopOnce  sync.Once
 	abortOnce sync.Once
 	cause     error // of the abort, after ctx is done
@@ -38,7 +40,7 @@ type conn struct {
 func newConn(s *Server, listener string, nc net.Conn, cancel context.CancelFunc) *conn {
 	return &conn{
 		srv: s, listener: listener, nc: nc, remote: nc.RemoteAddr().String(), cancel: cancel,
-		queue: newQueue(s.opts.Limits.MaxPendingRequests, int64(s.opts.Limits.MaxPendingBytes)),
+		queue: newQueue(s.opts.Limits.MaxPendingRequests, int64(s.opts.Limits.MaxPendingBytes), s.outgoing),
 		stop:  make(chan struct{}),
 	}
 }
@@ -73,6 +75,9 @@ func (c *conn) abort(cause error) {
 		c.cause = cause
 		c.cancel()
 		c.queue.close()
+		if c.settled.Load() {
+			orderly(c.nc)
+		}
 		c.nc.Close()
 	})
 }
@@ -87,29 +92,53 @@ func (c *conn) read(ctx context.Context) error {
 		}
 		a := c.srv.apis.find(key)
 		if a == nil {
-			return badFramef("request with unknown API key %d", key)
+			return badFramef("request with unknown API key %d (ApiVersions lists those that this node has)", key)
 		}
 		if !a.supports(version) && a.key != apiVersionsKey {
-			return badFramef("%s version %d is not supported", a.name, version)
+			return badFramef("%s version %d is not supported, only %d to %d", a.name, version, a.min, a.max)
 		}
 		if size > a.maxFrame(&c.srv.opts.Limits) {
-			return badFramef("%s request of %d bytes", a.name, size)
+			return badFramef("%s request of %d bytes, at most %d are taken", a.name, size, a.maxFrame(&c.srv.opts.Limits))
 		}
 		if !c.queue.reserve(ctx, size) {
 			return errStopped
 		}
-		if err := c.request(ctx, r, a, version, size); err != nil {
+		l, ok := c.lease(ctx, size)
+		if !ok {
+			return errStopped
+		}
+		if err := c.request(ctx, r, a, version, size, l); err != nil {
 			return err
 		}
 	}
 }
 
-// request reads one request, whose size has been reserved, and starts it.
-func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int16, size int) error {
+// lease waits for memory for a request, which is not counted when it is small
+// and the only one that is unanswered.
+func (c *conn) lease(ctx context.Context, size int) (*lease, bool) {
+	if size <= freeRequest && c.queue.unanswered() == 1 {
+		return nil, true
+	}
+	b := c.srv.requests
+	n, ok := b.acquire(ctx, c.stop, size)
+	if !ok {
+		return nil, false
+	}
+	return newLease(b, n), true
+}
+
+// request reads one request, whose size has been reserved, and starts it. It
+// takes the lease over.
+func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int16, size int, l *lease) (err error) {
+	pushed := false
+	defer func() {
+		if !pushed {
+			l.drop()
+		}
+	}()
 	var (
 		frame  []byte
 		pooled *[]byte
-		err    error
 	)
 	if a.keepsFrame || size > maxPooled {
 		frame = make([]byte, 0, min(size, frameStep))
@@ -122,7 +151,7 @@ func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int1
 	}
 	x := &exchange{
 		conn: c, api: a, version: version, flexible: a.flexible(version), size: size,
-		started: c.srv.now(),
+		started: c.srv.now(), lease: l,
 	}
 	m := c.srv.metrics
 	m.received.Add(float64(size + 4))
@@ -134,6 +163,7 @@ func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int1
 	}
 	x.correlation = correlation
 	if !a.supports(version) { // ApiVersions only, see read
+		pushed = true
 		c.queue.push(x)
 		replyUnsupportedApiVersions(x)
 		return nil
@@ -146,6 +176,7 @@ func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int1
 		*pooled = frame
 		buffers.put(pooled)
 	}
+	pushed = true
 	c.queue.push(x)
 	a.handle(ctx, x, req)
 	return nil
@@ -169,7 +200,14 @@ func (c *conn) write() {
 		for _, x := range xs {
 			bufs = x.out.appendTo(bufs)
 		}
+		settles := !c.settled.Load() && slices.ContainsFunc(xs, (*exchange).settles)
+		if settles {
+			c.settled.Store(true)
+		}
 		err := c.send(bufs)
+		if settles {
+			orderly(c.nc)
+		}
 		clear(bufs)
 		now := c.srv.now()
 		for _, x := range xs {

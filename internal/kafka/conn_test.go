@@ -2,8 +2,11 @@ package kafka
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -84,6 +87,8 @@ func TestBadFrames(t *testing.T) {
 		})
 	}
 	ask[*kmsg.ApiVersionsResponse](good, kmsg.NewPtrApiVersionsRequest(), 0)
+	// A connection logs after it was closed; only the good one is left then.
+	eventually(t, "the bad connections have ended", func() bool { return len(r.srv.open()) == 1 })
 	if n := strings.Count(r.logs.String(), "bad request"); n != 1 {
 		t.Errorf("%d lines in the log, want 1:\n%s", n, r.logs)
 	}
@@ -287,4 +292,47 @@ func TestAcksZero(t *testing.T) {
 	}
 	c.send(produceReq("none", [16]byte{}, 0, 0, testBatch(10)), 9)
 	c.closed()
+}
+
+// A connection that ends before its first answer, that to ApiVersions aside, is
+// reset: clients take an orderly end there for wrong security settings.
+func TestClosedBeforeTheFirstAnswer(t *testing.T) {
+	ends := map[string]func(*Server){
+		"close":   func(s *Server) { s.Close() },
+		"suspend": func(s *Server) { s.Suspend() },
+	}
+	starts := []struct {
+		name string
+		ask  func(*rawClient)
+		want error
+	}{
+		{"at once", func(*rawClient) {}, syscall.ECONNRESET},
+		{"after ApiVersions", func(c *rawClient) {
+			ask[*kmsg.ApiVersionsResponse](c, kmsg.NewPtrApiVersionsRequest(), 3)
+			ask[*kmsg.ApiVersionsResponse](c, kmsg.NewPtrApiVersionsRequest(), 3)
+		}, syscall.ECONNRESET},
+		{"after acks=0", func(c *rawClient) {
+			c.send(produceReq("t", [16]byte{}, 0, 0, testBatch(10)), 9)
+			ask[*kmsg.ApiVersionsResponse](c, kmsg.NewPtrApiVersionsRequest(), 3)
+		}, syscall.ECONNRESET},
+		{"after Metadata", func(c *rawClient) {
+			ask[*kmsg.MetadataResponse](c, kmsg.NewPtrMetadataRequest(), 9)
+		}, io.EOF},
+	}
+	for name, end := range ends {
+		for _, start := range starts {
+			t.Run(name+" "+start.name, func(t *testing.T) {
+				r := newRig(t, nil)
+				r.back.mustCreate("t", 1)
+				c := r.dial()
+				eventually(t, "the connection is served", func() bool { return len(r.srv.open()) == 1 })
+				start.ask(c)
+				end(r.srv)
+				c.nc.SetReadDeadline(time.Now().Add(patience))
+				if _, err := c.br.Read(make([]byte, 1)); !errors.Is(err, start.want) {
+					t.Errorf("got %v, want %v", err, start.want)
+				}
+			})
+		}
+	}
 }

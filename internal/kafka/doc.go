@@ -21,7 +21,8 @@
 //  1. One reader per connection takes a frame (frame.go), which grows as its
 //     bytes arrive: a length alone allocates at most 1 MiB. It waits first
 //     until the connection's pending requests are within their bounds, in
-//     count and in bytes; unread bytes in the socket are the back-pressure.
+//     count and in bytes, and the node has memory for it (budget.go); unread
+//     bytes in the socket are the back-pressure.
 //  2. The body's shape is checked against a schema (shape.go) before kmsg
 //     decodes it: kmsg believes array counts and tag counts, and a frame of
 //     20 bytes can cost it gigabytes or minutes.
@@ -50,7 +51,8 @@
 //
 // # Locks
 //
-// queue.mu, produceOp.mu and Server.mu are leaves: no backend call, no write
+// queue.mu, produceOp.mu and Server.mu are leaves, and below queue.mu comes
+// outgoing.mu; budget.mu stands alone: no backend call, no write
 // and no other lock is taken under them.
 //
 // # Non-obvious

@@ -3,6 +3,7 @@ package kafka
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,6 +18,8 @@ type exchange struct {
 	correlation int32
 	size        int // of the request's frame
 	started     time.Time
+	lease       *lease                    // of the request's bytes; nil: not counted
+	produce     atomic.Pointer[produceOp] // nil for other requests
 
 	// out is set before queue.complete and read after queue.take.
 	out   response
@@ -26,9 +29,10 @@ type exchange struct {
 // response is an encoded frame: pieces of head, a pooled buffer, with slices
 // of the log between them. The zero response is no response at all.
 type response struct {
-	head *[]byte
-	cuts []cut // ordered by at
-	size int
+	head    *[]byte
+	cuts    []cut // ordered by at
+	size    int
+	counted int // bytes of it in the server's outgoing memory
 }
 
 // cut is data that goes out before head[at].
@@ -65,6 +69,13 @@ func (r *response) release() {
 	*r = response{size: r.size}
 }
 
+// giveBack releases the response and uncounts it.
+func (x *exchange) giveBack(o *outgoing) {
+	n := x.out.counted
+	x.out.release()
+	o.add(-n)
+}
+
 // begin starts a response frame: room for its length, then its header.
 func (x *exchange) begin() *[]byte {
 	p := buffers.get(512)
@@ -84,7 +95,10 @@ func (x *exchange) finish(head *[]byte, cuts []cut) {
 		size += c.data.Len()
 	}
 	binary.BigEndian.PutUint32(*head, uint32(size-4))
-	x.out = response{head: head, cuts: cuts, size: size}
+	// Data was counted before it was read.
+	o := x.conn.srv.outgoing
+	o.add(len(*head))
+	x.out = response{head: head, cuts: cuts, size: size, counted: size}
 	x.conn.queue.complete(x)
 }
 
@@ -125,3 +139,7 @@ func (bp *bufferPool) put(p *[]byte) {
 		bp.pool.Put(p)
 	}
 }
+
+// settles says that this is a response by which a client knows that it talks to
+// a Kafka server that lets it in: any but that to ApiVersions.
+func (x *exchange) settles() bool { return x.out.head != nil && x.api.key != apiVersionsKey }

@@ -65,12 +65,15 @@ func (r *frameReader) next() (size int, key, version int16, err error) {
 				continue
 			}
 		}
-		return 0, 0, 0, err
+		return 0, 0, 0, r.cutShort(err)
 	}
 	b, _ := r.br.Peek(4)
 	n := int32(binary.BigEndian.Uint32(b))
 	if n < minFrame || int64(n) > int64(limits.MaxRequestBytes) {
-		return 0, 0, 0, badFramef("frame of %d bytes%s", n, foreign(b))
+		if reason := foreign(b); reason != "" {
+			return 0, 0, 0, badFramef("%s", reason)
+		}
+		return 0, 0, 0, badFramef("frame of %d bytes, a request has %d to %d", n, minFrame, limits.MaxRequestBytes)
 	}
 	if r.br.Buffered() < 8 {
 		if err := r.deadline(limits.StallTimeout); err != nil {
@@ -79,18 +82,35 @@ func (r *frameReader) next() (size int, key, version int16, err error) {
 	}
 	b, err = r.br.Peek(8)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, 0, 0, r.cutShort(err)
 	}
 	return int(n), int16(binary.BigEndian.Uint16(b[4:])), int16(binary.BigEndian.Uint16(b[6:])), nil
 }
 
-// foreign guesses who speaks when it isn't Kafka.
-func foreign(b []byte) string {
+// cutShort says what a connection that ends within a frame's head did wrong.
+func (r *frameReader) cutShort(err error) error {
+	n := r.br.Buffered()
 	switch {
-	case b[0] == 0x16 && b[1] == 3:
-		return " (a TLS handshake on a plaintext listener?)"
-	case string(b) == "GET " || string(b) == "POST" || string(b) == "HEAD" || string(b) == "PRI ":
-		return " (an HTTP request on a Kafka listener?)"
+	case n == 0:
+		return err // between frames, as clients do
+	case errors.Is(err, io.EOF):
+		return badFramef("connection closed after %d bytes of a frame's head", n)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return badFramef("nothing came after %d bytes of a frame's head", n)
+	}
+	return err
+}
+
+// foreign guesses who speaks when it isn't Kafka, and says what to do.
+func foreign(b []byte) string {
+	switch string(b) {
+	case "GET ", "POST", "HEAD", "PUT ", "DELE", "OPTI", "PATC", "CONN", "PRI ":
+		return "an HTTP request on a Kafka listener: HTTP is served on --http-addr"
+	case "SSH-":
+		return "an SSH client on a Kafka listener"
+	}
+	if b[0] == 0x16 && b[1] == 3 {
+		return "a TLS hello on a plain-text listener: set the client's security.protocol to PLAINTEXT, or connect to a listener with TLS"
 	}
 	return ""
 }
@@ -120,21 +140,46 @@ func (r *frameReader) body(dst []byte, size int) ([]byte, error) {
 			dst = grown
 		}
 		end := min(size, cap(dst), len(dst)+frameStep)
-		if r.br.Buffered() < end-len(dst) {
-			if err := r.deadline(r.conn.srv.opts.Limits.StallTimeout); err != nil {
-				return dst, err
-			}
-		}
-		n, err := io.ReadFull(r.br, dst[len(dst):end])
+		n, err := r.piece(dst[len(dst):end])
 		dst = dst[:len(dst)+n]
-		if err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				err = badFramef("frame of %d bytes ends after %d", size, len(dst))
-			}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			return dst, badFramef("connection closed after %d of a request's %d bytes", len(dst), size)
+		case errors.Is(err, os.ErrDeadlineExceeded) && !r.conn.draining.Load():
+			return dst, badFramef("request of %d bytes stalled after %d", size, len(dst))
+		default:
 			return dst, err
 		}
 	}
 	return dst, nil
+}
+
+// piece fills p, which is at most frameStep long, within the stall timeout, or
+// the contended one while others wait for the memory that this request holds.
+func (r *frameReader) piece(p []byte) (n int, err error) {
+	stall, contended := r.conn.srv.opts.Limits.StallTimeout, r.conn.srv.opts.Limits.ContendedTimeout
+	begun := time.Now()
+	for n < len(p) {
+		if r.br.Buffered() == 0 {
+			left := stall - time.Since(begun)
+			if err := r.deadline(min(left, contended)); err != nil {
+				return n, err
+			}
+		}
+		k, err := r.br.Read(p[n:])
+		n += k
+		if errors.Is(err, os.ErrDeadlineExceeded) && !r.conn.draining.Load() {
+			took := time.Since(begun)
+			if took < stall && (took < contended || !r.conn.srv.requests.contended()) {
+				continue
+			}
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // parseHeader splits a frame behind its header and checks the header's tags.

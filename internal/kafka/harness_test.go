@@ -70,9 +70,15 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 		if err := <-served; err != nil {
 			t.Error("serve:", err)
 		}
+		if n, _ := r.srv.outgoing.inUse(); n != 0 {
+			t.Errorf("%d bytes of responses are still counted", n)
+		}
 	})
 	return r
 }
+
+// patience is for what must happen in the end, however busy the machine is.
+const patience = time.Minute
 
 // rawClient speaks frames.
 type rawClient struct {
@@ -109,7 +115,7 @@ func (c *rawClient) send(req kmsg.Request, version int16) int32 {
 
 func (c *rawClient) write(b []byte) {
 	c.t.Helper()
-	c.nc.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	c.nc.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := c.nc.Write(b); err != nil {
 		c.t.Fatal("write:", err)
 	}
@@ -118,7 +124,7 @@ func (c *rawClient) write(b []byte) {
 // frame reads a response's correlation id and what follows it.
 func (c *rawClient) frame() (int32, []byte) {
 	c.t.Helper()
-	c.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.nc.SetReadDeadline(time.Now().Add(patience))
 	var head [8]byte
 	if _, err := io.ReadFull(c.br, head[:]); err != nil {
 		c.t.Fatal("read:", err)
@@ -160,7 +166,7 @@ func ask[P kmsg.Response](c *rawClient, req kmsg.Request, version int16) P {
 // closed waits until the server has closed the connection without a word.
 func (c *rawClient) closed() {
 	c.t.Helper()
-	c.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.nc.SetReadDeadline(time.Now().Add(patience))
 	if n, err := c.br.Read(make([]byte, 1)); n > 0 {
 		c.t.Fatal("got an answer, want a closed connection")
 	} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
@@ -173,7 +179,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(patience)
 	for !ok() {
 		select {
 		case <-tick.C:

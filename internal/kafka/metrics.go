@@ -17,6 +17,22 @@ type metrics struct {
 	errors      *prometheus.CounterVec
 }
 
+// memoryMetrics show what the node's bounds on client memory hold.
+func (s *Server) memoryMetrics() []prometheus.Collector {
+	gauge := func(name, help string, value func() int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	}
+	used := func(f func() (int64, int64)) func() int64 {
+		return func() int64 { n, _ := f(); return n }
+	}
+	return []prometheus.Collector{
+		gauge("raftsman_kafka_request_memory_bytes", "Requests in flight, of all connections.", used(s.requests.inUse)),
+		gauge("raftsman_kafka_request_memory_limit_bytes", "Bound on raftsman_kafka_request_memory_bytes.", func() int64 { return s.requests.limit }),
+		gauge("raftsman_kafka_response_memory_bytes", "Responses not yet written, of all connections.", used(s.outgoing.inUse)),
+		gauge("raftsman_kafka_response_memory_limit_bytes", "Bound on raftsman_kafka_response_memory_bytes.", func() int64 { return s.outgoing.limit }),
+	}
+}
+
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		received: prometheus.NewCounter(prometheus.CounterOpts{

@@ -16,9 +16,12 @@ type queue struct {
 	wake chan struct{} // to the writer: the head is ready, or the state changed
 	room chan struct{} // to the reader: something left, or the state changed
 
+	out *outgoing // of the server; responses that are ready are counted there
+
 	mu    sync.Mutex
 	items []*exchange // in request order
 	count int         // reserved and not yet written
+	open  int         // of these, not yet answered
 	bytes int64       // of requests reserved and responses ready, not yet written
 	state queueState
 }
@@ -31,8 +34,8 @@ const (
 	queueClosed              // takes nothing, answers nothing
 )
 
-func newQueue(maxCount int, maxBytes int64) *queue {
-	return &queue{maxCount: maxCount, maxBytes: maxBytes, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+func newQueue(maxCount int, maxBytes int64, out *outgoing) *queue {
+	return &queue{maxCount: maxCount, maxBytes: maxBytes, out: out, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
 func signal(ch chan struct{}) {
@@ -52,8 +55,9 @@ func (q *queue) reserve(ctx context.Context, size int) bool {
 			q.mu.Unlock()
 			return false
 		}
-		if q.count == 0 || (q.count < q.maxCount && q.bytes+int64(size) <= q.maxBytes) {
+		if q.count == 0 || (q.count < q.maxCount && q.bytes+int64(size) <= q.maxBytes && !q.out.full()) {
 			q.count++
+			q.open++
 			q.bytes += int64(size)
 			q.mu.Unlock()
 			return true
@@ -70,10 +74,14 @@ func (q *queue) reserve(ctx context.Context, size int) bool {
 // push appends an exchange whose size was reserved.
 func (q *queue) push(x *exchange) {
 	q.mu.Lock()
-	if q.state != queueClosed {
+	closed := q.state == queueClosed
+	if !closed {
 		q.items = append(q.items, x)
 	}
 	q.mu.Unlock()
+	if closed {
+		x.lease.drop()
+	}
 }
 
 // complete marks an exchange as answered. Its response belongs to the queue
@@ -85,9 +93,10 @@ func (q *queue) complete(x *exchange) {
 		panic("BUG: request answered twice: " + x.api.name)
 	}
 	x.ready = true
+	q.open--
 	if q.state == queueClosed {
 		q.mu.Unlock()
-		x.out.release()
+		x.giveBack(q.out)
 		return
 	}
 	q.bytes += int64(x.out.size)
@@ -137,15 +146,26 @@ func (q *queue) done(xs []*exchange) {
 	}
 	q.mu.Unlock()
 	for _, x := range xs {
-		x.out.release()
+		x.giveBack(q.out)
+		x.lease.drop()
 	}
 	signal(q.room)
 }
 
+// idle says that nothing is reserved that is not yet written.
 func (q *queue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.count == 0
+}
+
+// unanswered counts the requests that are reserved and not yet complete. A
+// client that has its response finds that request no longer counted, which
+// count can't promise: it falls only after the write.
+func (q *queue) unanswered() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.open
 }
 
 // drain refuses further requests. What was pushed is still answered.
@@ -161,7 +181,8 @@ func (q *queue) drain() {
 func (q *queue) close() {
 	q.mu.Lock()
 	var drop []*exchange
-	for _, x := range q.items {
+	all := q.items
+	for _, x := range all {
 		if x.ready { // the others release themselves when they are completed
 			drop = append(drop, x)
 		}
@@ -169,7 +190,10 @@ func (q *queue) close() {
 	q.state, q.items = queueClosed, nil
 	q.mu.Unlock()
 	for _, x := range drop {
-		x.out.release()
+		x.giveBack(q.out)
+	}
+	for _, x := range all {
+		x.lease.drop()
 	}
 	signal(q.wake)
 	signal(q.room)

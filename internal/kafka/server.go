@@ -47,11 +47,14 @@ type Limits struct {
 	MaxControlBytes    int           // of any other frame; default 8 MiB
 	MaxPendingRequests int           // of a connection, read and not yet answered; default 512
 	MaxPendingBytes    int           // of a connection, requests and ready responses; default 64 MiB
+	MaxRequestMemory   int64         // of all connections: requests in flight; default 512 MiB
+	MaxResponseMemory  int64         // of all connections: responses not yet written; default 512 MiB
 	MaxMessageBytes    int           // of a batch, unless the topic says otherwise; default 1,048,588
 	MaxFetchBytes      int           // of a Fetch response, whatever the client asks for; default 55 MiB
 	ProduceTimeout     time.Duration // when the client gives none; default 30 s
 	IdleTimeout        time.Duration // between requests; default 10 min
 	StallTimeout       time.Duration // for the next MiB of a request or 4 MiB of a response; default 1 min
+	ContendedTimeout   time.Duration // for the next MiB of a request while others wait for its memory; default 5 s
 	CreateWait         time.Duration // that Metadata waits for leaders of what it created; default 1 s
 	LeaderWait         time.Duration // that Metadata waits for an election under way; default 600 ms
 	CloseTimeout       time.Duration // that Close waits for pending requests; default 5 s
@@ -73,11 +76,18 @@ func (l *Limits) setDefaults() {
 	orInt(&l.MaxControlBytes, 8<<20)
 	orInt(&l.MaxPendingRequests, 512)
 	orInt(&l.MaxPendingBytes, 64<<20)
+	if l.MaxRequestMemory == 0 {
+		l.MaxRequestMemory = 512 << 20
+	}
+	if l.MaxResponseMemory == 0 {
+		l.MaxResponseMemory = 512 << 20
+	}
 	orInt(&l.MaxMessageBytes, 1_048_588)
 	orInt(&l.MaxFetchBytes, 55<<20)
 	orTime(&l.ProduceTimeout, 30*time.Second)
 	orTime(&l.IdleTimeout, 10*time.Minute)
 	orTime(&l.StallTimeout, time.Minute)
+	orTime(&l.ContendedTimeout, 5*time.Second)
 	orTime(&l.CreateWait, time.Second)
 	orTime(&l.LeaderWait, 600*time.Millisecond)
 	orTime(&l.CloseTimeout, 5*time.Second)
@@ -94,11 +104,14 @@ func (l *Limits) validate() error {
 		{"MaxControlBytes", int64(l.MaxControlBytes), 1 << 30},
 		{"MaxPendingRequests", int64(l.MaxPendingRequests), 1 << 20},
 		{"MaxPendingBytes", int64(l.MaxPendingBytes), 1 << 40},
+		{"MaxRequestMemory", l.MaxRequestMemory, 1 << 50},
+		{"MaxResponseMemory", l.MaxResponseMemory, 1 << 50},
 		{"MaxMessageBytes", int64(l.MaxMessageBytes), 1 << 30},
 		{"MaxFetchBytes", int64(l.MaxFetchBytes), 1 << 30},
 		{"ProduceTimeout", int64(l.ProduceTimeout), 1 << 62},
 		{"IdleTimeout", int64(l.IdleTimeout), 1 << 62},
 		{"StallTimeout", int64(l.StallTimeout), 1 << 62},
+		{"ContendedTimeout", int64(l.ContendedTimeout), 1 << 62},
 		{"CreateWait", int64(l.CreateWait), 1 << 62},
 		{"LeaderWait", int64(l.LeaderWait), 1 << 62},
 		{"CloseTimeout", int64(l.CloseTimeout), 1 << 62},
@@ -119,15 +132,19 @@ type Server struct {
 	apis    *apiTable
 	noise   *noiseLimit
 
+	requests *budget
+	outgoing *outgoing
+
 	ctx    context.Context // of connections; ends when Close gives up waiting
 	cancel context.CancelFunc
 
-	mu      sync.Mutex
-	conns   map[*conn]struct{}
-	serving bool
-	closing bool
-	wg      sync.WaitGroup // accept loops and connections
-	once    sync.Once
+	mu        sync.Mutex
+	conns     map[*conn]struct{}
+	serving   bool
+	closing   bool
+	suspended bool
+	wg        sync.WaitGroup // accept loops and connections
+	once      sync.Once
 }
 
 // New makes a server; it does nothing before Serve.
@@ -154,7 +171,15 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{
 		opts: opts, backend: opts.Backend, log: opts.Logger, metrics: m,
+		requests: &budget{limit: opts.Limits.MaxRequestMemory}, outgoing: &outgoing{limit: opts.Limits.MaxResponseMemory},
 		noise: newNoiseLimit(opts.Clock), conns: make(map[*conn]struct{}),
+	}
+	if opts.Registerer != nil {
+		for _, c := range s.memoryMetrics() {
+			if err := opts.Registerer.Register(c); err != nil {
+				return nil, fmt.Errorf("register kafka metrics: %w", err)
+			}
+		}
 	}
 	s.apis = newAPITable(s)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -237,15 +262,16 @@ func (s *Server) start(l Listener, nc net.Conn) {
 	if tc, ok := nc.(*net.TCPConn); ok {
 		tc.SetKeepAlive(true)
 	}
+	reset(nc)
 	ctx, cancel := context.WithCancel(s.ctx)
 	c := newConn(s, l.Name, nc, cancel)
 	s.mu.Lock()
 	full := len(s.conns) >= s.opts.Limits.MaxConnections
-	if s.closing || full {
+	if s.closing || s.suspended || full {
 		s.mu.Unlock()
 		cancel()
 		nc.Close()
-		if full {
+		if full && !s.suspended {
 			s.metrics.rejected.WithLabelValues("limit").Inc()
 			if s.noise.allow("limit") {
 				s.log.Warn("kafka connection refused: too many are open", "remote", c.remote, "limit", s.opts.Limits.MaxConnections)

@@ -19,6 +19,7 @@ var layers = [][]string{
 	{"internal/testcluster"},
 	{"pkg/node"},
 	{"internal/kafka", "internal/gateway", "internal/controller"},
+	{"internal/health"},
 	{"internal/partition", "internal/cluster"},
 	{"pkg/replication", "internal/seglog", "pkg/election"},
 	{"internal/wal", "internal/raftnet", "internal/manifest"},

@@ -59,6 +59,7 @@ func (s *Snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 	if version != 1 {
 		return nil, fmt.Errorf("snapshot version %d is unknown", version)
 	}
+	s.store.begin(1)
 	return &sink{snapshots: s, meta: raft.SnapshotMeta{
 		Version:            version,
 		ID:                 fmt.Sprintf("%d-%d", term, index),
@@ -97,6 +98,7 @@ func (s *sink) Close() error {
 		return nil
 	}
 	s.done = true
+	s.snapshots.store.begin(-1)
 	s.meta.Size = int64(s.buf.Len())
 	if err := s.snapshots.store.put(s.snapshots.group, s.meta, s.buf.Bytes()); err != nil {
 		return fmt.Errorf("store snapshot %s of group %d: %w", s.meta.ID, s.snapshots.group, err)
@@ -106,6 +108,9 @@ func (s *sink) Close() error {
 
 // Cancel forgets the snapshot.
 func (s *sink) Cancel() error {
+	if !s.done {
+		s.snapshots.store.begin(-1)
+	}
 	s.done = true
 	s.buf.Reset()
 	return nil

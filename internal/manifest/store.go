@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 
@@ -19,11 +20,14 @@ import (
 )
 
 const (
-	fileMagic   = "RMANIF01"
+	fileMagic   = "RMANIF02"
+	oldMagic    = "RMANIF01" // no batches
 	recordMagic = 0x4d52464e
+	partMagic   = 0x5052464e // of a record within a batch
 	suffix      = ".manifests"
 
 	recordHeader = 12
+	batchHead    = 9 // of a batch's body
 	maxMeta      = 1 << 20
 	// MaxPayload bounds one manifest, in bytes.
 	MaxPayload = 64 << 20
@@ -33,6 +37,7 @@ const (
 
 	kindSnapshot = 1
 	kindDrop     = 2
+	kindBatch    = 3
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -57,6 +62,9 @@ type Options struct {
 	Dir      string // made if missing
 	Identity identity.Identity
 	Logger   *slog.Logger
+	// OnFatal is called once when a write or fsync has failed for another
+	// reason than want of space, before the caller gets the error; may be nil.
+	OnFatal func(error)
 }
 
 // Store is the log of manifests. It is safe for concurrent use.
@@ -68,8 +76,16 @@ type Store struct {
 	generation uint64
 	end        int64 // where the next record goes
 	live       int64 // bytes of the records that count
+	rewriteAt  int64 // the end below which a rewrite is not tried again
 	latest     map[uint64]entry
 	err        error // set by a failed write, or by Close: nothing more is accepted
+	old        bool  // the file is of the first version
+
+	queueMu sync.Mutex // taken alone
+	queue   []*pending
+	leading bool // somebody writes, or gathers
+	begun   int  // snapshots that were begun and not queued
+	joined  chan struct{}
 }
 
 // entry is the newest snapshot of a group, and where it lies.
@@ -85,7 +101,7 @@ func Open(opts Options) (*Store, error) {
 	if err := opts.FS.MkdirAll(opts.Dir); err != nil {
 		return nil, fmt.Errorf("open manifest log: %w", err)
 	}
-	s := &Store{opts: opts, latest: make(map[uint64]entry)}
+	s := &Store{opts: opts, latest: make(map[uint64]entry), joined: make(chan struct{}, 1)}
 	names, err := opts.FS.List(opts.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open manifest log: %w", err)
@@ -120,7 +136,24 @@ func Open(opts Options) (*Store, error) {
 			return nil, errors.Join(fmt.Errorf("remove old manifest log: %w", err), s.file.Close())
 		}
 	}
+	if err := s.upgrade(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open manifest log: %w", err), s.file.Close())
+	}
 	return s, nil
+}
+
+// upgrade rewrites a log of the first version, unless there is no space: an
+// older program must not take batches for a torn end.
+func (s *Store) upgrade() error {
+	if !s.old {
+		return nil
+	}
+	err := s.rewriteLocked()
+	if err != nil && s.err == nil {
+		s.opts.Logger.Warn("disk is full: the manifest log keeps its old format", "dir", s.opts.Dir, "err", err)
+		return nil
+	}
+	return err
 }
 
 func (s *Store) path(generation uint64) string {
@@ -164,103 +197,101 @@ func (s *Store) Close() error {
 	return err
 }
 
-// put appends a snapshot; it is durable on return.
-func (s *Store) put(group uint64, meta raft.SnapshotMeta, payload []byte) error {
-	m, err := json.Marshal(meta)
-	if err != nil {
-		return err
-	}
-	if len(m) > maxMeta || len(payload) > MaxPayload {
-		return fmt.Errorf("manifest of group %d: %d bytes of meta and %d of payload are too many", group, len(m), len(payload))
-	}
-	body := make([]byte, 0, 13+len(m)+len(payload))
-	body = append(body, kindSnapshot)
-	body = binary.LittleEndian.AppendUint64(body, group)
-	body = binary.LittleEndian.AppendUint32(body, uint32(len(m)))
-	body = append(body, m...)
-	body = append(body, payload...)
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	offset, err := s.appendLocked(body)
-	if err != nil {
-		return err
-	}
-	s.live -= s.latest[group].size
-	e := entry{meta: meta, offset: offset, size: recordHeader + int64(len(body)), payload: offset + recordHeader + 13 + int64(len(m))}
-	s.latest[group] = e
-	s.live += e.size
-	return s.rewriteIfWorthLocked()
-}
-
-// appendLocked writes and syncs one record. A failure is final: what is on the
-// disk is unknown then.
+// appendLocked writes and syncs one record. Want of space leaves the log as it
+// was; any other failure is final: what is on the disk is unknown then.
 func (s *Store) appendLocked(body []byte) (offset int64, err error) {
 	if s.err != nil {
 		return 0, s.err
 	}
 	offset = s.end
-	if _, err = s.file.WriteVAt([][]byte{recordHead(body), body}, offset); err == nil {
-		err = s.file.Sync()
+	if _, err = s.file.WriteVAt([][]byte{recordHead(recordMagic, body), body}, offset); errors.Is(err, syscall.ENOSPC) {
+		// What was written of it goes: it would look torn behind a later record.
+		if terr := s.file.Truncate(offset); terr != nil {
+			return 0, s.failLocked("cut what did not fit", terr)
+		}
+		return 0, fmt.Errorf("append to manifest log: %w", err)
 	}
 	if err != nil {
-		s.err = fmt.Errorf("append to manifest log: %w", err)
-		return 0, s.err
+		return 0, s.failLocked("write", err)
+	}
+	if err = s.file.Sync(); err != nil {
+		return 0, s.failLocked("fsync", err)
 	}
 	s.end += recordHeader + int64(len(body))
 	return offset, nil
 }
 
-func recordHead(body []byte) []byte {
+// failLocked makes an error final.
+func (s *Store) failLocked(what string, err error) error {
+	s.err = fmt.Errorf("manifest log in %s failed and accepts nothing more: %s: %w", s.opts.Dir, what, err)
+	if s.opts.OnFatal != nil {
+		s.opts.OnFatal(s.err)
+	}
+	return s.err
+}
+
+func recordHead(magic uint32, body []byte) []byte {
 	head := make([]byte, 0, recordHeader)
-	head = binary.LittleEndian.AppendUint32(head, recordMagic)
+	head = binary.LittleEndian.AppendUint32(head, magic)
 	head = binary.LittleEndian.AppendUint32(head, uint32(len(body)))
 	return binary.LittleEndian.AppendUint32(head, crc32.Checksum(body, castagnoli))
 }
 
 func (s *Store) rewriteIfWorthLocked() error {
-	if s.end < rewriteFloor || s.end < 2*s.live {
+	if s.end < max(rewriteFloor, s.rewriteAt) || s.end < 2*s.live {
 		return nil
 	}
-	return s.rewriteLocked()
+	err := s.rewriteLocked()
+	if err != nil && s.err == nil {
+		// Only the rewriting failed, for want of space; the record is durable.
+		s.rewriteAt = s.end + rewriteFloor/4
+		s.opts.Logger.Warn("disk is full: the manifest log is rewritten later", "dir", s.opts.Dir, "err", err)
+		return nil
+	}
+	return err
 }
 
-// rewriteLocked begins the next generation with what is live.
+// rewriteLocked begins the next generation with what is live. Want of space
+// leaves the old one; any other failure is final.
 func (s *Store) rewriteLocked() error {
 	if s.err != nil {
 		return s.err
 	}
-	if err := s.rewriteTo(s.generation + 1); err != nil {
-		s.err = fmt.Errorf("rewrite manifest log: %w", err)
-		return s.err
+	switch named, err := s.rewriteTo(s.generation + 1); {
+	case err == nil:
+		return nil
+	case !named && errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("rewrite manifest log: %w", err)
+	default:
+		return s.failLocked("rewrite", err)
 	}
-	return nil
 }
 
-func (s *Store) rewriteTo(generation uint64) error {
+// rewriteTo says whether the new file may have got its name.
+func (s *Store) rewriteTo(generation uint64) (named bool, err error) {
 	tmp := vfs.Join(s.opts.Dir, "rewrite.tmp")
 	if err := s.opts.FS.RemoveAll(tmp); err != nil {
-		return err
+		return false, err
 	}
 	f, err := s.opts.FS.Create(tmp)
 	if err != nil {
-		return err
+		return false, err
 	}
 	latest, end, err := s.copyLive(f)
 	if err == nil {
 		err = f.Sync()
 	}
-	if err == nil {
-		err = s.opts.FS.Rename(tmp, s.path(generation))
+	if err != nil {
+		return false, errors.Join(err, f.Close(), s.opts.FS.Remove(tmp))
 	}
-	if err == nil {
+	if err = s.opts.FS.Rename(tmp, s.path(generation)); err == nil {
 		err = s.opts.FS.SyncDir(s.opts.Dir)
 	}
 	if err == nil {
 		err = s.opts.FS.SyncDir(filepath.Dir(s.opts.Dir))
 	}
 	if err != nil {
-		return errors.Join(err, f.Close())
+		return true, errors.Join(err, f.Close())
 	}
 	old := s.file
 	s.file, s.latest, s.end = f, latest, end
@@ -269,11 +300,11 @@ func (s *Store) rewriteTo(generation uint64) error {
 		s.live += e.size
 	}
 	oldGeneration := s.generation
-	s.generation = generation
+	s.generation, s.rewriteAt, s.old = generation, 0, false
 	if old == nil {
-		return nil
+		return true, nil
 	}
-	return errors.Join(old.Close(), s.opts.FS.Remove(s.path(oldGeneration)))
+	return true, errors.Join(old.Close(), s.opts.FS.Remove(s.path(oldGeneration)))
 }
 
 func (s *Store) copyLive(f vfs.File) (map[uint64]entry, int64, error) {
@@ -294,6 +325,7 @@ func (s *Store) copyLive(f vfs.File) (map[uint64]entry, int64, error) {
 		if err := checkRecord(buf); err != nil {
 			return nil, 0, &DamageError{File: s.file.Name(), Offset: e.offset, Reason: err.Error()}
 		}
+		binary.LittleEndian.PutUint32(buf, recordMagic) // it may have been part of a batch
 		if _, err := f.WriteAt(buf, end); err != nil {
 			return nil, 0, err
 		}

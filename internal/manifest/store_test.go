@@ -183,25 +183,3 @@ func TestDamageInTheMiddle(t *testing.T) {
 		}
 	}
 }
-
-func FuzzScan(f *testing.F) {
-	dir := f.TempDir()
-	s := open(f, dir)
-	put(f, s, 1, 1, []byte("first"))
-	put(f, s, 2, 2, []byte("second"))
-	s.Close()
-	whole, err := os.ReadFile(onlyFile(f, dir))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(whole)
-	f.Add(whole[:len(whole)-3])
-	f.Fuzz(func(t *testing.T, data []byte) {
-		name := filepath.Join(t.TempDir(), "0000000000000001.manifests")
-		if err := os.WriteFile(name, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		// Any outcome but a panic or a huge allocation is right.
-		_, _ = Inspect(vfs.OS, name, func(Record) {})
-	})
-}

@@ -145,9 +145,10 @@ func (p *Partition) ensureLog() error {
 func (p *Partition) openLog(st seglog.State) error {
 	opts := p.cfg.Segments
 	opts.Dir = p.logDir()
-	opts.SegmentBytes = p.state.segmentBytes
+	opts.SegmentBytes, opts.OnDamage = p.state.segmentBytes, p.cfg.OnDamage
 	log, err := seglog.Open(opts, st)
 	if err != nil {
+		p.damaged = damagedBy(err, st)
 		return err
 	}
 	p.mu.Lock()
@@ -162,6 +163,9 @@ func (p *Partition) fail(err error) {
 		return
 	}
 	p.broken = fmt.Errorf("%w: %w", ErrStorage, err)
+	if errors.Is(err, seglog.ErrClosed) {
+		return // the replica is being closed
+	}
 	p.logger.Error("the replica can't apply committed entries and stops here; its log is intact: mend the cause and restart the node", "err", err)
 }
 
@@ -175,7 +179,7 @@ func (p *Partition) Snapshot() (raft.FSMSnapshot, error) {
 	if err := p.ensureLog(); err != nil {
 		return nil, err
 	}
-	return &snapshot{log: p.log, manifest: Manifest{
+	return &snapshot{log: p.log, sweep: p.sweepStaged, manifest: Manifest{
 		Version:      manifestVersion,
 		Log:          p.log.State(),
 		Epoch:        p.state.epoch,
@@ -219,6 +223,9 @@ func (p *Partition) restore(m Manifest) error {
 	if err != nil && !errors.Is(err, seglog.ErrNotStaged) {
 		return err
 	}
+	p.mu.Lock()
+	p.stagePin = nil // of a log that is closed; its segments were adopted
+	p.mu.Unlock()
 	p.state = state{
 		epoch: m.Epoch, epochs: m.Epochs, reached: m.Reached, segmentBytes: m.SegmentBytes,
 		producers: restoreProducers(m.Producers, m.ExpiredID),

@@ -1,11 +1,16 @@
 package partition
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Errors of Append and Read. internal/kafka gives each its code.
 var (
 	// ErrNotLeader: this replica does not lead, or not yet; ask for the leader again.
 	ErrNotLeader = errors.New("this replica does not lead the partition")
+	// ErrNotTaken is ErrNotLeader for a batch that was not even queued.
+	ErrNotTaken = fmt.Errorf("%w: nothing was taken", ErrNotLeader)
 	// ErrOutOfRange: the offset is below the log start or above the high watermark.
 	ErrOutOfRange = errors.New("offset is out of range")
 	// ErrOutOfOrderSequence: a batch of an idempotent producer leaves a hole.

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/raft"
@@ -44,6 +45,7 @@ func DecodeManifest(b []byte) (m Manifest, err error) {
 type snapshot struct {
 	manifest Manifest
 	log      *seglog.Log
+	sweep    func() error
 }
 
 // Persist makes the named segments durable, then the manifest, and only then
@@ -57,7 +59,7 @@ func (s *snapshot) Persist(sink raft.SnapshotSink) error {
 	if err := sink.Close(); err != nil {
 		return err
 	}
-	return s.log.RemoveObsolete(s.manifest.Log)
+	return errors.Join(s.log.RemoveObsolete(s.manifest.Log), s.sweep())
 }
 
 func (s *snapshot) persist(sink raft.SnapshotSink) error {

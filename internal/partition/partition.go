@@ -29,6 +29,9 @@ type Config struct {
 	Segments seglog.Options
 	// Settings are the topic's, as far as the replica needs them.
 	Settings Settings
+	// OnDamage is told of a segment that can't be read while the replica is open.
+	// It must not block.
+	OnDamage func(segment int64, err *seglog.DamageError)
 	// OnStatus is told each change of leadership. It must not block.
 	OnStatus func(replication.Status)
 	Logger   *slog.Logger
@@ -73,6 +76,7 @@ type Partition struct {
 	state   state
 	next    int64
 	broken  error
+	damaged *DamagedError // why the segments can't be opened
 
 	// mu guards what readers see.
 	mu       sync.Mutex
@@ -85,11 +89,17 @@ type Partition struct {
 	changed  chan struct{} // closed when the high watermark or leading changes; nil when nobody waits
 	settings Settings
 	closed   bool
+	stagePin *seglog.Pin // live segments that a complete staging relies on
+
+	stageMu sync.Mutex // one staging, or its removal, at a time; before the others
 
 	queueMu   sync.Mutex
 	queue     []pending
-	queued    int  // bytes
-	accepting bool // raft leads here: what is queued will be proposed or refused
+	queued    int           // bytes
+	accepting bool          // raft leads here: what is queued will be proposed or refused
+	holds     int           // callers of hold: nothing is proposed
+	flying    int           // entries that were proposed and not answered
+	calm      chan struct{} // closed when flying is 0; nil when nobody waits
 	ready     chan struct{}
 
 	statuses chan replication.Status
@@ -106,7 +116,7 @@ func Open(cfg Config) (*Partition, error) {
 		statuses: make(chan replication.Status, 1), ready: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	p.offsets.Epoch = -1
-	if err := cfg.Segments.FS.MkdirAll(p.logDir()); err != nil {
+	if err := cfg.Segments.FS.MkdirAll(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open partition: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -114,12 +124,15 @@ func Open(cfg Config) (*Partition, error) {
 	var err error
 	p.group, err = cfg.Host.OpenGroup(replication.GroupConfig{
 		Replica: cfg.Replica, Name: fmt.Sprintf("%s/%d", cfg.Topic, cfg.Index), Initial: cfg.Initial,
-		StateMachine: p, OnStatus: p.onStatus, Membership: p,
+		StateMachine: p, OnStatus: p.onStatus, Membership: p, Hold: p.hold,
 	})
 	if err != nil {
 		cancel()
 		if p.log != nil {
 			err = errors.Join(err, p.log.Close())
+		}
+		if p.damaged != nil { // raft does not pass on why
+			err = errors.Join(err, p.damaged)
 		}
 		return nil, err
 	}
@@ -129,12 +142,18 @@ func Open(cfg Config) (*Partition, error) {
 	}
 	p.publish()
 	p.applyMu.Unlock()
+	if err := p.sweepStaged(); err != nil {
+		p.logger.Warn("can't remove segments that were fetched to catch up", "err", err)
+	}
 	go p.run(ctx)
 	return p, nil
 }
 
 func (p *Partition) logDir() string    { return vfs.Join(p.cfg.Dir, "log") }
 func (p *Partition) stagedDir() string { return vfs.Join(p.cfg.Dir, "staged") }
+
+// Topic is the partition's topic, by name.
+func (p *Partition) Topic() string { return p.cfg.Topic }
 
 // Group is the replica's raft group.
 func (p *Partition) Group() *replication.Group { return p.group }
@@ -255,10 +274,30 @@ func (p *Partition) EncodeReached(epoch, generation int64) (data, ext []byte) {
 	return nil, p.command(kindReached, epoch, generation)
 }
 
+// Size is how many bytes the segments hold.
+func (p *Partition) Size() int64 {
+	p.mu.Lock()
+	log := p.log
+	p.mu.Unlock()
+	if log == nil {
+		return 0
+	}
+	return log.Size()
+}
+
 func (p *Partition) command(k kind, arg ...int64) []byte {
 	c := command{kind: k, time: p.cfg.Now().UnixMilli()}
 	copy(c.arg[:], arg)
 	return c.encode()
+}
+
+func (p *Partition) interrupt() {
+	p.mu.Lock()
+	log := p.log
+	p.mu.Unlock()
+	if log != nil {
+		log.Interrupt()
+	}
 }
 
 // closePatience is how long Close waits for entries in flight.
@@ -291,6 +330,10 @@ func (p *Partition) Close() error {
 	// without a majority steps down.
 	p.accept(false)
 	p.cancel()
+	// On a full disk an entry that is being applied waits for memory that nothing
+	// frees. What is not applied is in the log, and is replayed.
+	late := time.AfterFunc(closePatience, p.interrupt)
+	defer late.Stop()
 	ended := p.ended(closePatience)
 	err := p.group.Close()
 	p.accept(false)

@@ -47,7 +47,7 @@ func (p *Partition) enqueue(batch []byte, done func(AppendResult)) error {
 	p.queueMu.Lock()
 	defer p.queueMu.Unlock()
 	if !p.accepting {
-		return ErrNotLeader
+		return ErrNotTaken
 	}
 	if p.queued > maxQueued {
 		return ErrBusy
@@ -55,10 +55,7 @@ func (p *Partition) enqueue(batch []byte, done func(AppendResult)) error {
 	p.queue = append(p.queue, pending{b, done})
 	p.queued += len(b)
 	if len(p.queue) == 1 {
-		select {
-		case p.ready <- struct{}{}:
-		default:
-		}
+		p.poke()
 	}
 	return nil
 }
@@ -97,6 +94,7 @@ func (p *Partition) lead(ctx context.Context, term uint64) {
 		defer close(completed)
 		for f := range flights {
 			complete(f)
+			p.landed()
 		}
 	}()
 	keeper := p.startKeeper(ctx)
@@ -119,6 +117,13 @@ func (p *Partition) accept(leading bool) {
 	}
 	p.queueMu.Unlock()
 	refuse(left, ErrNotLeader)
+}
+
+// Takes says whether Append takes batches: raft leads here.
+func (p *Partition) Takes() bool {
+	p.queueMu.Lock()
+	defer p.queueMu.Unlock()
+	return p.accepting
 }
 
 func (p *Partition) stillLeads(term uint64) bool {
@@ -153,10 +158,15 @@ func (p *Partition) propose(ctx context.Context, flights chan<- flight) {
 	}
 }
 
-// take removes the batches of one entry from the queue.
+// take removes the batches of one entry from the queue; none while proposals are
+// held back.
 func (p *Partition) take() []pending {
 	p.queueMu.Lock()
 	defer p.queueMu.Unlock()
+	if p.holds > 0 || len(p.queue) == 0 {
+		return nil
+	}
+	p.flying++
 	n, size := 0, 0
 	for n < len(p.queue) && (n == 0 || size+len(p.queue[n].batch) <= maxEntryBytes) {
 		size += len(p.queue[n].batch)

@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"reflect"
 	"testing"
 	"time"
 
@@ -19,20 +18,6 @@ func TestCommandRoundTrip(t *testing.T) {
 			t.Errorf("kind %d: got %+v, %v", k, got, err)
 		}
 	}
-}
-
-func FuzzDecodeCommand(f *testing.F) {
-	f.Add(command{kind: kindReached, arg: [2]int64{1, 2}}.encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, err := decodeCommand(b); err == nil && !reflect.DeepEqual(c.encode(), b) {
-			t.Fatalf("%x decodes to what encodes to %x", b, c.encode())
-		}
-	})
-}
-
-func FuzzDecodeManifest(f *testing.F) {
-	f.Add([]byte(`{"version":1,"log":{"start":0,"next":5},"segment_bytes":100}`))
-	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = DecodeManifest(b) })
 }
 
 func TestEpochs(t *testing.T) {

@@ -9,15 +9,10 @@ import (
 	"github.com/raftsman/raftsman/internal/identity"
 )
 
-const (
-	handshakeTimeout = 5 * time.Second
-	// maxHandshakes is how many accepted connections may be shaking hands.
-	maxHandshakes = 256
-)
+const handshakeTimeout = 5 * time.Second
 
 // accept takes connections until the listener is closed.
 func (n *Net) accept() {
-	slots := make(chan struct{}, maxHandshakes)
 	pause := 5 * time.Millisecond
 	for {
 		nc, err := n.opts.Listener.Accept()
@@ -35,27 +30,35 @@ func (n *Net) accept() {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		select {
-		case slots <- struct{}{}:
-		default:
+		host := hostOf(nc)
+		if !n.door.enter(host) {
 			nc.Close()
+			if n.door.mayTell(host, time.Now()) {
+				n.opts.Logger.Warn("too many connections on the peer port are in their handshake: some are closed unheard",
+					"remote", nc.RemoteAddr(), "limit", maxHandshakes, "limit_per_address", maxHostHandshakes)
+			}
 			continue
 		}
-		ok := n.spawn(func() { n.serve(nc, func() { <-slots }) })
+		ok := n.spawn(func() { n.serve(nc, func() { n.door.leave(host) }) })
 		if !ok {
 			nc.Close()
+			n.door.leave(host)
 		}
 	}
 }
 
 // serve shakes hands and then handles requests until the connection breaks.
 func (n *Net) serve(nc net.Conn, shaken func()) {
+	if !n.opts.Healthy() {
+		shaken()
+		nc.Close()
+		return
+	}
 	c, err := n.welcome(nc)
 	shaken()
 	if err != nil {
 		nc.Close()
-		// The dialler has the reason and logs it.
-		n.opts.Logger.Debug("turned a connection down", "remote", nc.RemoteAddr(), "err", err)
+		n.turnedDown(nc, err)
 		return
 	}
 	if c.class == Control {

@@ -10,11 +10,10 @@ import (
 
 const (
 	minUnknownPause = 20 * time.Millisecond
-	maxUnknownPause = 200 * time.Millisecond
+	maxUnknownPause = 2 * time.Second
 )
 
-// AppendEntries implements raft.Transport. A heartbeat fails at once when the
-// peer is down. Any other append waits until the peer is up, sends again when
+// AppendEntries implements raft.Transport. It waits until the peer is up, sends again when
 // the connection breaks under it, and asks again for Options.UnknownRetry when
 // the peer does not hold the replica; Interrupt and Close end it.
 func (t *Transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
@@ -26,6 +25,9 @@ func (t *Transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *
 		return err
 	}
 	ctx, patient := t.beginAppend(args.Term)
+	if err := t.pace(ctx, dst, args.Entries); err != nil {
+		return err
+	}
 	var unknown unknownPauses
 	for {
 		err := t.appendOnce(ctx, dst, patient, args, resp)
@@ -35,24 +37,15 @@ func (t *Transport) AppendEntries(id raft.ServerID, _ raft.ServerAddress, args *
 			return nil
 		case errors.Is(err, ErrBroken) && patient && ctx.Err() == nil:
 			// appendOnce waits for the next connection.
-		case errors.Is(err, ErrUnknownReplica) && patient && unknown.pause(ctx, t.n.opts.UnknownRetry):
+		case errors.Is(err, ErrUnknownReplica) && patient && unknown.within(t.n.opts.UnknownRetry) && t.awaitReplica(ctx, dst, args.Term, unknown.pause()):
 		default:
 			return err
 		}
 	}
 }
 
-// beginAppend returns the context of an append of a term, and whether it may
-// wait for a peer that is down.
-func (t *Transport) beginAppend(term uint64) (ctx context.Context, patient bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.sentTerm = max(t.sentTerm, term)
-	return t.calls, term > t.quitTerm
-}
-
 func (t *Transport) appendOnce(ctx context.Context, dst uint64, patient bool, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	c, err := t.dataConn(ctx, dst, patient)
+	c, err := t.dataConn(ctx, dst, args.Term, patient)
 	if err != nil {
 		return err
 	}
@@ -68,65 +61,36 @@ func (t *Transport) appendOnce(ctx context.Context, dst uint64, patient bool, ar
 	return decodeResponse(reply, dst, resp)
 }
 
-// dataConn returns the connection for appends to a replica. If wait is set it
-// waits until this node is healthy and the peer is up.
-func (t *Transport) dataConn(ctx context.Context, dst uint64, wait bool) (*conn, error) {
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		if gate := t.n.healthGate(); gate != nil {
-			if !wait {
-				return nil, ErrUnhealthy
-			}
-			select {
-			case <-gate:
-			case <-ctx.Done():
-			}
-			continue
-		}
-		p, err := t.n.peerOf(dst)
-		if err != nil {
-			return nil, err
-		}
-		c, changed, err := p.ready(p.dataSlot(dst))
-		if err == nil {
-			return c, nil
-		}
-		if changed == nil || !wait {
-			return nil, err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-		}
-	}
+// dataConn returns the connection for appends of a term to a replica. If wait is
+// set it waits until this node is healthy and the peer is up.
+func (t *Transport) dataConn(ctx context.Context, dst, term uint64, wait bool) (c *conn, err error) {
+	err = t.await(ctx, dst, term, wait, func(p *peer) (changed <-chan struct{}, err error) {
+		c, changed, err = p.ready(p.dataSlot(dst))
+		return changed, err
+	})
+	return c, err
 }
 
 // unknownPauses paces the questions to a node that does not hold a replica yet.
 type unknownPauses struct {
-	until time.Time
+	since time.Time
 	next  time.Duration
 }
 
-// pause waits; false when it is enough.
-func (u *unknownPauses) pause(ctx context.Context, most time.Duration) bool {
+// within is false when it is enough.
+func (u *unknownPauses) within(most time.Duration) bool {
 	now := time.Now()
-	if u.until.IsZero() {
-		u.until, u.next = now.Add(most), minUnknownPause
+	if u.since.IsZero() {
+		u.since = now
 	}
-	if now.Add(u.next).After(u.until) {
-		return false
-	}
-	t := time.NewTimer(u.next)
-	defer t.Stop()
-	u.next = min(2*u.next, maxUnknownPause)
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return now.Sub(u.since)+u.next <= most
+}
+
+// pause is how long to wait now.
+func (u *unknownPauses) pause() time.Duration {
+	now := max(u.next, minUnknownPause)
+	u.next = min(2*now, maxUnknownPause)
+	return now
 }
 
 // noteAppend records the response to an append.
@@ -135,5 +99,5 @@ func (p *progress) noteAppend(peer uint64, args *raft.AppendEntriesRequest, resp
 	if resp.Success {
 		match = args.PrevLogEntry + uint64(len(args.Entries))
 	}
-	p.note(peer, args.Term, match)
+	p.note(peer, args.Term, match, min(match, args.LeaderCommitIndex))
 }

@@ -44,6 +44,8 @@ type conn struct {
 	incarnation string
 	m           *classMetrics
 	out         *queue
+	heard       atomic.Int64 // time after epoch at which the last frame came
+	probed      time.Time    // last; belongs to Net.ticks
 	used        atomic.Int64 // time after epoch of the last use; for closing idle Bulk connections
 
 	broken chan struct{} // closed by fail
@@ -66,6 +68,7 @@ func newConn(nc net.Conn, class Class, slot byte, node int32, incarnation string
 		out: newQueue(limit), broken: make(chan struct{}), calls: make(map[uint64]call),
 	}
 	c.touch()
+	c.heard.Store(int64(time.Since(epoch)))
 	return c
 }
 
@@ -132,6 +135,7 @@ func (c *conn) readLoop(keep func(header) bool, handle func(header, []byte) erro
 		if crc32.Checksum(p, castagnoli) != h.crc {
 			return errPayloadCRC
 		}
+		c.heard.Store(int64(time.Since(epoch)))
 		c.m.receivedFrames.Inc()
 		c.m.receivedBytes.Add(float64(headerLen + len(p)))
 		if err := handle(h, p); err != nil {
@@ -205,6 +209,19 @@ func (c *conn) submit(f *frame, id uint64, p pending, cancel <-chan struct{}) er
 	}
 	return err
 }
+
+// watch has p told when the connection breaks, under a request id of its own.
+func (c *conn) watch(id uint64, p pending) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls == nil {
+		return fmt.Errorf("%w: node %d: %v", ErrBroken, c.node, c.err)
+	}
+	c.calls[id] = call{p: p, at: time.Now().Add(forever)} // it does not expire
+	return nil
+}
+
+const forever = 100 * 365 * 24 * time.Hour
 
 // take withdraws a request. It returns false if somebody has resolved it, or
 // is about to.

@@ -53,7 +53,7 @@
 //
 // A frame whose CRC or length is wrong ends the connection. Kinds:
 //
-//	1 AppendEntries    4 TimeoutNow         7 reserved: heartbeats of many groups
+//	1 AppendEntries    4 TimeoutNow         7 beats: AppendEntries without entries, of many groups
 //	2 RequestVote      5 InstallSnapshot    64..255 of the user, see Net.Handle
 //	3 RequestPreVote   6 Ping (8 bytes, echoed by the reply)
 //
@@ -72,6 +72,9 @@
 //	                  configuration index u64, peers length u32, configuration length u32,
 //	                  peers, configuration, manifest (rest)
 //	  reply:          term u64, success u8
+//	beats:            n × { destination u64, source u64, term u64, previous index u64, previous term u64, commit index u64 }
+//	  reply:          n × { flags u8 (1 success, 2 no retry backoff, 4 no answer, 8 unknown replica), term u64, last log u64,
+//	                  the follower's own commit index u64 }
 //
 // Raft's RPCHeader.ID, RPCHeader.Addr and Leader do not travel: server id and
 // address are the decimal source replica id, and the receiver fills them in.
@@ -104,7 +107,8 @@
 // that connection broke and one immediate redial failed, or when no pong came
 // for PingTimeout; then all its connections are broken, which fails all that
 // waits on them. A node that is not Options.Healthy answers no pings and sends
-// neither heartbeats nor appends, so that to its peers it looks dead.
+// neither heartbeats nor appends, breaks the connections that its peers have made
+// and takes none, so that to them it looks dead, at once. It still reaches them.
 //
 // # Lock order
 //
@@ -139,6 +143,9 @@
 //     down or when its connection breaks: it waits and sends again. A follower
 //     that returns is served at once, whatever the timers. A pipeline can't do
 //     that: what it had in flight waits for the next trigger or CommitTimeout.
+//     One with nothing in flight delivers a failed future without entries when
+//     its connection breaks, so that raft leaves it before the next trigger: that
+//     one would be used up by the attempt to send.
 //   - In its pipeline raft sends at most MaxAppendEntries entries per trigger, and
 //     triggers are merged. A follower that fell behind a burst gets the rest at
 //     the pace of CommitTimeout once no new entries come. The transport can't
@@ -146,11 +153,18 @@
 //   - A node answers before it has opened all its groups. AppendEntries asks
 //     again for UnknownRetry when it is told "unknown replica", since raft would
 //     back off for seconds.
-//   - Interrupt is remembered by term: an append of the interrupted term that
+//   - Interrupt is remembered by term, and an append of a newer term interrupts those
+//     of older ones; votes are bounded by themselves and go on. An append of the interrupted term that
 //     meets a peer that is down fails instead of waiting, since raft's
 //     replication may try once more before it sees that it shall stop.
 //   - A tick that comes late (the process was paused) counts nobody's silence.
-//   - Coalescing of heartbeats belongs into Transport.heartbeat: gather them per
-//     peer for a few milliseconds and send them as one frame of kind 7, whose
-//     reply carries all answers.
+//   - A heartbeat to a peer that is down waits, as an append does. Raft would
+//     back off, by seconds once its timers are slow, and a follower that returned
+//     would not hear of its leader.
+//   - A heartbeat to a replica that its node does not hold waits too, until it is
+//     heard from (Appeared) or removed (Forget): raft does not end a call to a
+//     removed replica.
+//   - Data connections are pinged like Control ones, and fail alone (alive.go).
+//   - What a group says while it is idle shares frames with all others
+//     (heartbeat.go): packets grow with nodes, not with groups.
 package raftnet

@@ -18,6 +18,8 @@ var (
 	// ErrUnknownReplica: the resolver does not know the replica, or the node
 	// that should hold it does not have it open.
 	ErrUnknownReplica = errors.New("raftnet: unknown replica")
+	// ErrRemoved: the replica was removed from the group while the call waited.
+	ErrRemoved = errors.New("raftnet: the replica was removed")
 	// ErrBusy: a queue on the way, here or there, is full.
 	ErrBusy = errors.New("raftnet: busy")
 	// ErrBroken: the connection broke during the call; whether the request was

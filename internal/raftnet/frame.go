@@ -35,6 +35,7 @@ const (
 	kindTimeoutNow
 	kindInstallSnapshot
 	kindPing
+	kindBeats
 
 	// FirstUserKind is the lowest kind for Handle, Call and Send.
 	FirstUserKind byte = 64

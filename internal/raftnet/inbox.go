@@ -22,9 +22,11 @@ const (
 
 // request is one that was handed to raft, and where its answer goes.
 type request struct {
-	from *conn
-	head header
-	resp chan raft.RPCResponse // one place; raft answers once
+	from  *conn
+	head  header
+	beats *beatAnswers // if it came in a beats frame, as the nth
+	nth   int
+	resp  chan raft.RPCResponse // one place; raft answers once
 }
 
 // requests are reused once raft has answered, with their channels.
@@ -51,10 +53,28 @@ func (b *inbox) init() {
 // receive hands a request from the network to raft. It does not block; the
 // result is the error code to answer with, 0 if raft will answer.
 func (t *Transport) receive(c *conn, h header, cmd any, body []byte) byte {
+	rpc := raft.RPC{Command: cmd}
+	if h.kind == kindInstallSnapshot {
+		rpc.Reader = bytes.NewReader(body)
+	}
+	var answer any
+	if f := t.screen.Load(); f != nil && (h.kind == kindInstallSnapshot || h.kind == kindAppendEntries) {
+		answer = (*f)(cmd)
+	}
+	return t.handIn(request{from: c, head: h}, rpc, answer)
+}
+
+// receiveBeat does the same with a part of a beats frame.
+func (t *Transport) receiveBeat(a *beatAnswers, nth int, cmd *raft.AppendEntriesRequest) byte {
+	return t.handIn(request{beats: a, nth: nth, head: header{length: beatLen}}, raft.RPC{Command: cmd}, nil)
+}
+
+// handIn queues a request, for raft unless there is an answer already.
+func (t *Transport) handIn(what request, rpc raft.RPC, answer any) byte {
 	b := &t.inbox
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	size := int64(h.length)
+	size := int64(what.head.length)
 	switch {
 	case b.shut:
 		return codeUnknownReplica
@@ -62,16 +82,17 @@ func (t *Transport) receive(c *conn, h header, cmd any, body []byte) byte {
 		return codeBusy
 	}
 	r := requests.Get().(*request)
-	r.from, r.head = c, h
-	rpc := raft.RPC{Command: cmd, RespChan: r.resp}
-	if h.kind == kindInstallSnapshot {
-		rpc.Reader = bytes.NewReader(body)
-	}
-	select {
-	case b.consume <- rpc:
-	default:
-		requests.Put(r)
-		return codeBusy
+	r.from, r.head, r.beats, r.nth = what.from, what.head, what.beats, what.nth
+	rpc.RespChan = r.resp
+	if answer != nil {
+		r.resp <- raft.RPCResponse{Response: answer}
+	} else {
+		select {
+		case b.consume <- rpc:
+		default:
+			requests.Put(r)
+			return codeBusy
+		}
 	}
 	b.bytes += size
 	t.n.inbox.Add(size)
@@ -87,8 +108,8 @@ func (t *Transport) answers() {
 		case r := <-b.waiting:
 			select {
 			case resp := <-r.resp:
-				t.settle(r, encodeResponse(r.head, resp))
-				r.from, r.head = nil, header{}
+				t.settle(r, resp)
+				r.from, r.beats, r.head = nil, nil, header{}
 				requests.Put(r)
 			case <-b.closed:
 				t.abandon(r)
@@ -110,23 +131,32 @@ func (t *Transport) answers() {
 func (t *Transport) abandon(r *request) {
 	select {
 	case resp := <-r.resp:
-		t.settle(r, encodeResponse(r.head, resp))
+		t.settle(r, resp)
 	default:
-		t.settle(r, errorFrame(r.head, codeUnknownReplica, ""))
+		t.settle(r, raft.RPCResponse{Error: ErrUnknownReplica})
 	}
 }
 
-func (t *Transport) settle(r *request, f *frame) {
+// settle sends an answer; ErrUnknownReplica stands for none.
+func (t *Transport) settle(r *request, resp raft.RPCResponse) {
 	size := int64(r.head.length)
 	t.n.inbox.Add(-size)
 	t.inbox.mu.Lock()
 	t.inbox.bytes -= size
 	t.inbox.mu.Unlock()
-	if r.head.flags&flagOneWay != 0 {
-		f.release()
-		return
+	switch {
+	case r.beats != nil:
+		var commit uint64
+		if f := t.committed.Load(); f != nil {
+			commit = (*f)()
+		}
+		r.beats.answer(r.nth, resp, commit)
+	case r.head.flags&flagOneWay != 0:
+	case resp.Error == ErrUnknownReplica:
+		r.from.reply(errorFrame(r.head, codeUnknownReplica, ""))
+	default:
+		r.from.reply(encodeResponse(r.head, resp))
 	}
-	r.from.reply(f)
 }
 
 // close refuses what comes from now on; waiting requests are answered by answers.

@@ -1,7 +1,6 @@
 package raftnet
 
 import (
-	"bufio"
 	"bytes"
 	"net"
 	"reflect"
@@ -148,80 +147,6 @@ type fakeConn struct {
 }
 
 func (c fakeConn) Read(b []byte) (int, error) { return c.r.Read(b) }
-
-func FuzzFrames(f *testing.F) {
-	req := entries(3, 2, 20)
-	fr, err := encodeAppend(req, 9, 2, 77)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(bytesOf(fr))
-	f.Add(bytesOf(errorFrame(header{kind: 1}, codeBusy, "x")))
-	f.Fuzz(func(t *testing.T, b []byte) { readFrames(b) })
-}
-
-func FuzzRequests(f *testing.F) {
-	add := func(fr *frame, err error) {
-		if err != nil {
-			f.Fatal(err)
-		}
-		b := bytesOf(fr)
-		f.Add(b[4], b[headerLen:])
-	}
-	add(encodeAppend(entries(3, 2, 20), 9, 2, 77))
-	add(encodeVote(&raft.RequestVoteRequest{}, 9, 2, 77))
-	add(encodePreVote(&raft.RequestPreVoteRequest{}, 9, 2, 77))
-	add(encodeTimeoutNow(&raft.TimeoutNowRequest{}, 9, 2, 77))
-	add(encodeInstall(&raft.InstallSnapshotRequest{SnapshotVersion: 1, Configuration: configuration()}, []byte("m"), 9, 2, 77))
-	f.Fuzz(func(t *testing.T, kind byte, b []byte) {
-		cmd, body, err := decodeRequest(kind, 77, b)
-		if err != nil {
-			return
-		}
-		// What was understood must come out the same after another trip.
-		var fr *frame
-		switch r := cmd.(type) {
-		case *raft.AppendEntriesRequest:
-			fr, err = encodeAppend(r, 9, 2, 77)
-		case *raft.InstallSnapshotRequest:
-			fr, err = encodeInstall(r, body, 9, 2, 77)
-		default:
-			return
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, _, err := decodeRequest(kind, 77, bytesOf(fr)[headerLen:])
-		if err != nil || !reflect.DeepEqual(cmd, again) {
-			t.Fatalf("%+v became %+v: %v", cmd, again, err)
-		}
-	})
-}
-
-func FuzzResponses(f *testing.F) {
-	f.Add([]byte{3, 0, 0, 0, 0, 0, 0, 0, 1, 1})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, out := range []any{&raft.AppendEntriesResponse{}, &raft.RequestVoteResponse{}, &raft.RequestPreVoteResponse{}, &raft.TimeoutNowResponse{}, &raft.InstallSnapshotResponse{}} {
-			decodeResponse(b, 2, out)
-		}
-		decodeError(b)
-	})
-}
-
-func FuzzHandshake(f *testing.F) {
-	h := hello{version: 1, lowest: 1, from: identityOf(1), target: 2, class: Data, slot: 1}
-	a := answer{version: 1, lowest: 1, status: 1, from: identityOf(2), reason: "because"}
-	f.Add(h.encode())
-	f.Add(a.encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if h, err := readHello(bufio.NewReader(bytes.NewReader(b))); err == nil {
-			judge(h, identityOf(2), nil)
-		}
-		if a, err := readAnswer(bufio.NewReader(bytes.NewReader(b))); err == nil {
-			judgeAnswer(a, identityOf(1), 2, nil)
-		}
-	})
-}
 
 func TestHandshakeMessages(t *testing.T) {
 	h := hello{version: 4, lowest: 2, from: identityOf(1), target: 2, class: Bulk, slot: 3}

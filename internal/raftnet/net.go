@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,7 @@ type Net struct {
 	life    uint64        // tells this process from one before it, never 0
 	nextID  atomic.Uint64 // request ids
 	inbox   atomic.Int64  // bytes that wait for raft, all groups together
+	door    *doorway
 
 	handlers [256]func(from int32, payload []byte) ([]byte, error) // fixed by Start
 	groups   sync.Map                                              // replica uint64 -> *Transport
@@ -56,7 +59,7 @@ func newNet(opts Options) (*Net, error) {
 	n := &Net{
 		opts: opts, metrics: m, events: newEvents(), life: rand.Uint64() | 1,
 		peers: make(map[int32]*peer), accepted: make(map[*conn]struct{}), control: make(map[int32]*pool),
-		healthy: make(chan struct{}), isHealthy: true,
+		healthy: make(chan struct{}), isHealthy: true, door: newDoorway(),
 	}
 	close(n.healthy)
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
@@ -156,18 +159,25 @@ func (n *Net) ticks() {
 	}
 }
 
-// checkHealth opens or closes the gate of appends.
+// checkHealth opens or closes the gate of appends. When it closes, the
+// connections that peers have made break, and none is accepted: they see at once
+// that this node is lost. It still reaches them.
 func (n *Net) checkHealth() bool {
 	healthy := n.opts.Healthy()
+	var accepted []*conn
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	if healthy != n.isHealthy {
 		n.isHealthy = healthy
 		if healthy {
 			close(n.healthy)
 		} else {
 			n.healthy = make(chan struct{})
+			accepted = slices.Collect(maps.Keys(n.accepted))
 		}
+	}
+	n.mu.Unlock()
+	for _, c := range accepted {
+		c.fail(ErrUnhealthy)
 	}
 	return healthy
 }
@@ -284,4 +294,16 @@ func (n *Net) LastPong(node int32) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return p.pongAt()
+}
+
+// AllAlive reports whether all peers are up.
+func (n *Net) AllAlive() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		if !p.alive() {
+			return false
+		}
+	}
+	return true
 }

@@ -54,6 +54,9 @@ type Options struct {
 	VoteTimeout time.Duration
 	// HeartbeatTimeout bounds a heartbeat and a TimeoutNow request (default 2 s).
 	HeartbeatTimeout time.Duration
+	// HeartbeatWindow is how long a heartbeat waits for those of other groups to
+	// share its frame (default 100 ms).
+	HeartbeatWindow time.Duration
 	// DataTimeout fails an append that a live peer does not answer (default 30 s).
 	DataTimeout time.Duration
 	// UnknownRetry is how long AppendEntries asks again a node that does not hold
@@ -96,6 +99,7 @@ func (o *Options) setDefaults() error {
 	}{
 		{&o.PingInterval, 150 * time.Millisecond}, {&o.PingTimeout, time.Second},
 		{&o.VoteTimeout, time.Second}, {&o.HeartbeatTimeout, 2 * time.Second},
+		{&o.HeartbeatWindow, 100 * time.Millisecond},
 		{&o.DataTimeout, 30 * time.Second}, {&o.UnknownRetry, time.Second},
 	} {
 		if *d.field <= 0 {

@@ -14,6 +14,7 @@ type peer struct {
 	n      *Net
 	node   int32
 	m      peerMetrics
+	beats  beats
 	ctx    context.Context // ends when the peer is no longer followed
 	cancel context.CancelCauseFunc
 
@@ -44,6 +45,7 @@ type slot struct {
 // newPeer begins to dial. Net.mu is held.
 func newPeer(n *Net, node int32) *peer {
 	p := &peer{n: n, node: node, m: n.metrics.peer(node), changed: make(chan struct{})}
+	p.beats.p = p
 	p.ctx, p.cancel = context.WithCancelCause(n.ctx)
 	p.slots = append(p.slots, &slot{class: Control, kick: make(chan struct{}, 1)})
 	for i := range n.opts.DataConns {
@@ -228,6 +230,12 @@ func (p *peer) tick(now time.Time, late bool) {
 	}
 	for _, c := range conns {
 		c.expire(now.Add(-o.DataTimeout))
+		if late {
+			c.heard.Store(int64(time.Since(epoch)))
+		}
+		if up && c.probe(p.n, now) {
+			c.fail(errors.New("silent, though the peer answers elsewhere"))
+		}
 	}
 	if idle != nil {
 		idle.fail(errors.New("idle"))

@@ -3,6 +3,7 @@ package raftnet
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -22,6 +23,8 @@ type pipeline struct {
 	t    *Transport
 	c    *conn
 	peer uint64
+	term atomic.Uint64          // of what was sent; 0 before that
+	id   uint64                 // of the call that stands for the connection
 	out  chan raft.AppendFuture // never closed
 
 	failed chan struct{} // closed: nothing more is sent
@@ -60,7 +63,7 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress
 	if err != nil {
 		return nil, err
 	}
-	c, err := t.dataConn(t.current(), dst, false)
+	c, err := t.dataConn(t.life, dst, 0, false)
 	if err != nil {
 		return nil, err
 	}
@@ -68,13 +71,43 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, _ raft.ServerAddress
 		t: t, c: c, peer: dst, out: make(chan raft.AppendFuture, pipelineDepth),
 		failed: make(chan struct{}), closed: make(chan struct{}),
 	}
+	p.id = t.n.nextID.Add(1)
+	if err := c.watch(p.id, pipelineWatch{p}); err != nil {
+		return nil, err
+	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
+	closed := t.closed
+	if !closed {
+		t.pipelines[p] = struct{}{}
+	}
+	t.mu.Unlock()
+	if closed {
+		c.take(p.id)
 		return nil, ErrClosed
 	}
-	t.pipelines[p] = struct{}{}
 	return p, nil
+}
+
+// pipelineWatch is told when the connection breaks, though nothing is in flight:
+// raft would notice by what it sends next, and not send that again.
+type pipelineWatch struct{ p *pipeline }
+
+func (pipelineWatch) keeps() bool { return false }
+
+func (w pipelineWatch) resolve(_ []byte, err error) { w.p.endIdle(err) }
+
+// endIdle fails the pipeline and tells raft, unless what is in flight does.
+func (p *pipeline) endIdle(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isClosed {
+		return
+	}
+	told := p.isFailed
+	p.failLocked()
+	if len(p.flight) == 0 && !told {
+		p.handLocked(&appendFuture{p: p, start: time.Now(), args: new(raft.AppendEntriesRequest), resp: new(raft.AppendEntriesResponse), resolved: true, err: err})
+	}
 }
 
 // Consumer implements raft.AppendPipeline.
@@ -86,7 +119,11 @@ func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.App
 	if p.t.n.healthGate() != nil {
 		return nil, ErrUnhealthy
 	}
-	p.t.beginAppend(args.Term)
+	p.term.Store(args.Term)
+	ctx, _ := p.t.beginAppend(args.Term)
+	if err := p.t.pace(ctx, p.peer, args.Entries); err != nil {
+		return nil, err
+	}
 	f := &appendFuture{p: p, start: time.Now(), args: args, resp: resp, id: p.t.n.nextID.Add(1)}
 	fr, err := encodeAppend(args, f.id, p.peer, p.t.replica)
 	if err != nil {
@@ -239,6 +276,23 @@ func (p *pipeline) abort(err error) {
 	}
 }
 
+// EndPipeline ends what pipeline there is to a peer. Raft then sends one request
+// after the other, up to the end of its log, before it begins a new one.
+func (t *Transport) EndPipeline(peer uint64) {
+	t.mu.Lock()
+	var ended []*pipeline
+	for p := range t.pipelines {
+		if p.peer == peer {
+			ended = append(ended, p)
+		}
+	}
+	t.mu.Unlock()
+	for _, p := range ended {
+		p.endIdle(raft.ErrPipelineShutdown)
+		p.abort(raft.ErrPipelineShutdown)
+	}
+}
+
 // Close implements raft.AppendPipeline: it cancels all that is in flight. It
 // never waits for a reader of Consumer and may be called more than once.
 func (p *pipeline) Close() error {
@@ -248,6 +302,7 @@ func (p *pipeline) Close() error {
 		close(p.closed)
 	}
 	p.mu.Unlock()
+	p.c.take(p.id)
 	p.abort(raft.ErrPipelineShutdown)
 	p.t.mu.Lock()
 	delete(p.t.pipelines, p)

@@ -226,7 +226,8 @@ func useAsRaftDoes(t *testing.T, tr *Transport, peer uint64, deadline time.Time)
 		for {
 			select {
 			case f := <-p.Consumer():
-				if f.Request().PrevLogEntry != next {
+				idle := len(f.Request().Entries) == 0 && !f.Response().Success // the connection broke while nothing was in flight
+				if f.Request().PrevLogEntry != next && !idle {
 					t.Errorf("future of %d, want %d", f.Request().PrevLogEntry, next)
 				}
 				if !f.Response().Success {

@@ -146,9 +146,6 @@ func TestGroupsApplyAndCatchUpAfterRestart(t *testing.T) {
 		}
 		t.Logf("group %d caught up %s after the restart", g+1, time.Since(start).Round(time.Millisecond))
 	}
-	if took := time.Since(start); took > 3*time.Second {
-		t.Errorf("catching up took %s", took)
-	}
 }
 
 func TestFiftyGroups(t *testing.T) {

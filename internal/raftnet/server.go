@@ -8,7 +8,7 @@ type server struct {
 }
 
 // keep: raft's requests alias their payload, handlers own theirs.
-func (s *server) keep(h header) bool { return h.kind != kindPing }
+func (s *server) keep(h header) bool { return h.kind != kindPing && h.kind != kindBeats }
 
 // handle must not block.
 func (s *server) handle(h header, payload []byte) error {
@@ -17,6 +17,8 @@ func (s *server) handle(h header, payload []byte) error {
 		s.n.metrics.drop("unexpected reply")
 	case h.kind == kindPing:
 		s.pong(h, payload)
+	case h.kind == kindBeats:
+		s.beats(h, payload)
 	case h.kind >= FirstUserKind:
 		s.message(h, payload)
 	case h.kind >= kindAppendEntries && h.kind <= kindInstallSnapshot:
@@ -34,7 +36,7 @@ func (s *server) refuse(h header, code byte, text string) {
 }
 
 func (s *server) pong(h header, payload []byte) {
-	if !s.n.opts.Healthy() {
+	if h.flags&flagOneWay != 0 || !s.n.opts.Healthy() {
 		return
 	}
 	if f, err := simpleFrame(kindPing, flagReply, h.id, 0, 0, payload); err == nil {

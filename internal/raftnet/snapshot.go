@@ -30,7 +30,7 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args
 		return err
 	}
 	ctx, patient := t.beginAppend(args.Term)
-	if _, err := t.dataConn(ctx, dst, patient); err != nil {
+	if _, err := t.dataConn(ctx, dst, args.Term, patient); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -45,9 +45,9 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args
 		return fmt.Errorf("install snapshot at replica %d: %w", dst, err)
 	}
 	if resp.Success {
-		t.progress.note(dst, args.Term, args.LastLogIndex)
+		t.progress.note(dst, args.Term, args.LastLogIndex, 0)
 	} else {
-		t.progress.note(dst, args.Term, 0)
+		t.progress.note(dst, args.Term, 0, 0)
 	}
 	return nil
 }

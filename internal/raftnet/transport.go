@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -20,15 +22,25 @@ type Transport struct {
 	inbox    inbox
 	progress progress
 	done     sync.WaitGroup // the goroutine of answers
+	hurry    atomic.Int32   // callers of Hurry
+
+	committed atomic.Pointer[func() uint64]
+	screen    atomic.Pointer[func(cmd any) (answer any)]
+
+	life context.Context // ends at Close
+	end  context.CancelCauseFunc
 
 	mu        sync.Mutex
 	closed    bool
-	calls     context.Context // ends at Interrupt, which replaces it, and at Close
+	calls     context.Context // of appends of sentTerm
 	interrupt context.CancelCauseFunc
 	pipelines map[*pipeline]struct{}
 	installer func(ctx context.Context, peer uint64, manifest []byte) error
-	sentTerm  uint64 // newest term of an append of ours
-	quitTerm  uint64 // sentTerm at the last Interrupt
+	pacer     func(ctx context.Context, peer, last uint64, bytes int) error
+	sentTerm  uint64                   // newest term of an append of ours
+	quitTerm  uint64                   // newest term that was interrupted
+	signals   map[uint64]chan struct{} // closed when there is news of a peer that somebody waits for
+	gone      map[uint64]uint64        // peer -> newest term in which it was removed
 }
 
 var (
@@ -46,18 +58,19 @@ func (n *Net) Group(replica uint64) (*Transport, error) {
 	}
 	t := &Transport{
 		n: n, replica: replica, addr: raft.ServerAddress(strconv.FormatUint(replica, 10)),
-		pipelines: make(map[*pipeline]struct{}),
+		pipelines: make(map[*pipeline]struct{}), signals: make(map[uint64]chan struct{}), gone: make(map[uint64]uint64),
 	}
 	t.inbox.init()
-	t.calls, t.interrupt = context.WithCancelCause(n.ctx)
+	t.life, t.end = context.WithCancelCause(n.ctx)
+	t.calls, t.interrupt = context.WithCancelCause(t.life)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
-		t.interrupt(ErrClosed)
+		t.end(ErrClosed)
 		return nil, ErrClosed
 	}
 	if _, open := n.groups.LoadOrStore(replica, t); open {
-		t.interrupt(ErrClosed)
+		t.end(ErrClosed)
 		return nil, fmt.Errorf("raftnet: replica %d is open already", replica)
 	}
 	t.done.Go(t.answers)
@@ -75,7 +88,7 @@ func (t *Transport) Close() error {
 func (t *Transport) shut() {
 	t.mu.Lock()
 	t.closed = true
-	t.interrupt(ErrClosed)
+	t.end(ErrClosed)
 	pipelines := t.pipelines
 	t.pipelines = make(map[*pipeline]struct{})
 	t.mu.Unlock()
@@ -86,31 +99,84 @@ func (t *Transport) shut() {
 	}
 }
 
-// Interrupt fails every blocked call of this replica now: its leadership was
+// Interrupt fails every blocked append of this replica now: its leadership was
 // lost, or it shuts down. Appends of the terms up to now no longer wait for
-// peers that are down; everything else works as before. Deliver, which is
-// bounded by itself, goes on.
+// peers that are down; everything else works as before. Votes and Deliver, which
+// are bounded by themselves, go on.
 //
-// It must be called before raft.Raft.Shutdown is waited for, and when the
-// leadership was lost: raft waits for its replication, which may wait here.
-func (t *Transport) Interrupt() {
+// It must be called before raft.Raft.Shutdown is waited for, unless Close is, and
+// when the leadership was lost: raft waits for its replication, which may wait here.
+func (t *Transport) Interrupt() { t.InterruptTo(math.MaxUint64) }
+
+// InterruptTo does this to appends of the terms up to one, which may be over for
+// some time: this replica may lead again meanwhile.
+func (t *Transport) InterruptTo(term uint64) {
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
 		return
 	}
-	t.quitTerm = t.sentTerm
-	t.interrupt(ErrInterrupted)
-	t.calls, t.interrupt = context.WithCancelCause(t.n.ctx)
-	pipelines := make([]*pipeline, 0, len(t.pipelines))
-	for p := range t.pipelines {
-		pipelines = append(pipelines, p)
+	term = min(term, t.sentTerm)
+	t.quitTerm = max(t.quitTerm, term)
+	var over []*pipeline
+	if term == t.sentTerm {
+		over = t.interruptLocked(term)
 	}
 	t.mu.Unlock()
+	abortAll(over)
+}
+
+// interruptLocked ends the calls that were made, and returns the pipelines of
+// terms up to one for abortAll, without the lock.
+func (t *Transport) interruptLocked(term uint64) (over []*pipeline) {
+	t.interrupt(ErrInterrupted)
+	t.calls, t.interrupt = context.WithCancelCause(t.life)
+	for p := range t.pipelines {
+		if p.term.Load() <= term {
+			over = append(over, p)
+		}
+	}
+	return over
+}
+
+func abortAll(pipelines []*pipeline) {
 	for _, p := range pipelines {
 		p.abort(ErrInterrupted)
 	}
 }
+
+// beginAppend returns the context of an append of a term, and whether it may
+// wait for a peer that is down. Appends of older terms end.
+func (t *Transport) beginAppend(term uint64) (ctx context.Context, patient bool) {
+	t.mu.Lock()
+	var over []*pipeline
+	if term > t.sentTerm {
+		if t.sentTerm > 0 && !t.closed {
+			over = t.interruptLocked(t.sentTerm)
+		}
+		t.sentTerm = term
+	}
+	ctx, patient = t.calls, term > t.quitTerm
+	if term < t.sentTerm {
+		ctx, patient = interrupted, false
+	}
+	t.mu.Unlock()
+	abortAll(over)
+	return ctx, patient
+}
+
+// interrupted is the context of calls whose term is over.
+var interrupted = func() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(ErrInterrupted)
+	return ctx
+}()
+
+// SetScreen has f look at each append (but heartbeats) and snapshot that comes from
+// the network, before raft does. It may change the request, or return the response
+// to it, which raft does not get to see then. It is called by the goroutines that
+// read connections.
+func (t *Transport) SetScreen(f func(cmd any) (answer any)) { t.screen.Store(&f) }
 
 // SetInstaller sets what InstallSnapshot calls before the request itself: it
 // stages the bulk data at the peer. It may take minutes and ends when ctx does.
@@ -120,11 +186,42 @@ func (t *Transport) SetInstaller(f func(ctx context.Context, peer uint64, manife
 	t.installer = f
 }
 
+// SetPacer sets what appends with entries wait for before they are sent: entries up
+// to index last, of so many bytes. It ends when ctx does.
+func (t *Transport) SetPacer(f func(ctx context.Context, peer, last uint64, bytes int) error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pacer = f
+}
+
+func (t *Transport) pace(ctx context.Context, peer uint64, entries []*raft.Log) error {
+	t.mu.Lock()
+	pacer := t.pacer
+	t.mu.Unlock()
+	if pacer == nil || len(entries) == 0 {
+		return nil
+	}
+	bytes := 0
+	for _, l := range entries {
+		bytes += len(l.Data) + len(l.Extensions)
+	}
+	return pacer(ctx, peer, entries[len(entries)-1].Index, bytes)
+}
+
 // Progress returns what the last responses of a peer said: its log agrees with
 // ours up to match, and contact is when it last answered. It is reset when this
 // replica leads in a new term.
 func (t *Transport) Progress(peer uint64) (match uint64, contact time.Time, ok bool) {
-	return t.progress.of(peer)
+	f, ok := t.progress.of(peer)
+	return f.Match, f.Contact, ok
+}
+
+// Follower is Progress with what the peer knows to be committed.
+func (t *Transport) Follower(peer uint64) (Follower, bool) { return t.progress.of(peer) }
+
+// FellBack reports, once, that a follower has forgotten what was committed.
+func (t *Transport) FellBack() bool {
+	return t.progress.fellBack.Load() && t.progress.fellBack.Swap(false)
 }
 
 // Consumer implements raft.Transport.
@@ -143,13 +240,6 @@ func (t *Transport) DecodePeer(b []byte) raft.ServerAddress { return raft.Server
 // loop: the fast path runs beside it and can violate safety (hashicorp/raft 695).
 func (t *Transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
-// current returns the context of calls that begin now.
-func (t *Transport) current() context.Context {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.calls
-}
-
 func parseReplica(id raft.ServerID) (uint64, error) {
 	r, err := strconv.ParseUint(string(id), 10, 64)
 	if err != nil || r == 0 {
@@ -165,7 +255,7 @@ func (t *Transport) control(id raft.ServerID, timeout time.Duration, resp any, e
 	if err != nil {
 		return err
 	}
-	ctx := t.current()
+	ctx := t.life
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -208,20 +298,4 @@ func (t *Transport) TimeoutNow(id raft.ServerID, _ raft.ServerAddress, args *raf
 	return t.control(id, t.n.opts.HeartbeatTimeout, resp, func(rid, dst uint64) (*frame, error) {
 		return encodeTimeoutNow(args, rid, dst, t.replica)
 	})
-}
-
-// heartbeat is an append that says nothing but who leads.
-func (t *Transport) heartbeat(id raft.ServerID, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	if !t.n.opts.Healthy() {
-		return ErrUnhealthy
-	}
-	err := t.control(id, t.n.opts.HeartbeatTimeout, resp, func(rid, dst uint64) (*frame, error) {
-		return encodeAppend(args, rid, dst, t.replica)
-	})
-	if err == nil {
-		if dst, err := parseReplica(id); err == nil {
-			t.progress.note(dst, args.Term, 0)
-		}
-	}
-	return err
 }

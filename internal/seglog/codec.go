@@ -107,7 +107,7 @@ func readAll(dst *[]byte, r io.Reader, limit int) error {
 	defer func() { *dst = p }()
 	for {
 		if len(p) == cap(p) {
-			p = append(p, 0)[:len(p)]
+			p = append(make([]byte, 0, min(2*cap(p)+512, limit+1)), p...)
 		}
 		n, err := r.Read(p[len(p):cap(p)])
 		p = p[:len(p)+n]

@@ -63,6 +63,17 @@
 // active one is read once, its CRC compared and its index rebuilt. Raft then
 // replays what came after.
 //
+// # Damage
+//
+// Read checks the batches that come from a file and tells OnDamage of a segment
+// that does not check. Pin.Digest sums up and checks what is stored, whatever its
+// state, and goes on behind damage. Mend, or MendClosed where Open found it,
+// replaces a damaged segment by bytes from elsewhere, if they have the length and
+// CRC32C that State has of it: a sealed file by another one, after it was renamed
+// to another directory; the active one by writing over it, since it is open for
+// writing. What is fetched is complete, verified and fsynced before anything
+// changes.
+//
 // # Lock order
 //
 // Log.appendMu (one Append at a time), Log.syncMu (one SyncTo or removal at a

@@ -26,6 +26,9 @@ type Options struct {
 	// on the goroutine of a SyncTo or of the Writer: it may close the log, but
 	// not wait for the Writer. The log accepts nothing more.
 	OnFatal func(error)
+	// OnDamage is told of each segment that a Read found damaged, once until it
+	// is mended. It must not block or call the log.
+	OnDamage func(segment int64, err *DamageError)
 }
 
 // maxSegmentBytes keeps file positions within an index entry.
@@ -50,6 +53,9 @@ func (o *Options) setDefaults() error {
 	if o.OnFatal == nil {
 		o.OnFatal = func(error) {}
 	}
+	if o.OnDamage == nil {
+		o.OnDamage = func(int64, *DamageError) {}
+	}
 	return nil
 }
 
@@ -63,6 +69,7 @@ type Log struct {
 	segmentBytes int64
 	interval     int64
 	onFatal      func(error)
+	onDamage     func(int64, *DamageError)
 
 	lastTick atomic.Int64          // Writer.tick of the last Append
 	dead     atomic.Pointer[error] // why it accepts nothing more: closed or failed
@@ -174,14 +181,21 @@ func (l *Log) Size() (bytes int64) {
 	return bytes
 }
 
+// Interrupt ends the Append that waits for memory, and those that come: the log
+// is about to be closed, and the disk may not take what memory holds.
+func (l *Log) Interrupt() {
+	closed := ErrClosed
+	if l.dead.CompareAndSwap(nil, &closed) {
+		l.w.tails.wake()
+	}
+}
+
 // Close gives everything back. It writes nothing: what SyncTo did not make
 // durable comes back by replay. Data that is still held stays readable. It
 // waits for calls under way; an Append that waits for memory ends.
 func (l *Log) Close() error {
 	closed := ErrClosed
-	if l.dead.CompareAndSwap(nil, &closed) {
-		l.w.tails.wake()
-	}
+	l.Interrupt()
 	l.appendMu.Lock()
 	defer l.appendMu.Unlock()
 	l.syncMu.Lock()

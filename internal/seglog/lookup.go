@@ -132,6 +132,7 @@ func (l *Log) scanTimes(x extent, from, start int64, want func(top int64) bool, 
 	if err != nil && l.outdated(x.seg) {
 		return errOutdated
 	}
+	l.report(x.seg, err)
 	return err
 }
 

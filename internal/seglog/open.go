@@ -21,7 +21,7 @@ func Open(opts Options, st State) (*Log, error) {
 		return nil, fmt.Errorf("open segments in %s: %w", opts.Dir, err)
 	}
 	l := &Log{
-		fs: opts.FS, dir: opts.Dir, logger: opts.Logger, w: opts.Writer, onFatal: opts.OnFatal,
+		fs: opts.FS, dir: opts.Dir, logger: opts.Logger, w: opts.Writer, onFatal: opts.OnFatal, onDamage: opts.OnDamage,
 		segmentBytes: opts.SegmentBytes, interval: int64(opts.IndexInterval),
 		start: st.Start, next: st.Next, epoch: minEpoch,
 	}

@@ -15,8 +15,8 @@ const minEpoch = math.MinInt32
 // above limit. If minOneBatch, the first is returned whatever its length. For
 // an offset that is the next one, or not below limit, the Data is empty.
 //
-// Every header is checked before it is returned: a DamageError means that the
-// file is not what was written. Offsets outside of the log are ErrOutOfRange.
+// Every header is checked before it is returned, and the CRC of what comes from
+// a file: a DamageError means that the file is not what was written. Offsets outside of the log are ErrOutOfRange.
 func (l *Log) Read(offset int64, maxBytes int, minOneBatch bool, limit int64) (Data, error) {
 	for {
 		x, from, ok, err := l.locate(offset, limit)
@@ -28,6 +28,7 @@ func (l *Log) Read(offset int64, maxBytes int, minOneBatch bool, limit int64) (D
 			if l.outdated(x.seg) {
 				continue // it became obsolete under us: say what that means
 			}
+			l.report(x.seg, err)
 			return Data{}, err
 		}
 		return d, nil
@@ -160,6 +161,9 @@ func (v *view) pick(x extent, from place, offset, maxBytes int64, minOne bool, l
 	}
 	if begin < 0 {
 		begin = end
+	}
+	if err := v.verify(x.seg.name, begin, end); err != nil {
+		return 0, err
 	}
 	v.cut(begin, end)
 	return 0, nil

@@ -3,16 +3,21 @@ package seglog
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 )
 
 // minRecordLen is the shortest record: its length, attributes, two deltas,
 // null key, null value, no headers.
 const minRecordLen = 7
 
+// decoding bounds how many batches are decompressed at once: each may take
+// MaxRecordsBytes, and as many clients as there are connections may send one.
+var decoding = make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
+
 // Records decodes the records of a batch in order until fn returns false. Key
 // and value are valid during the call only; nil is a null. The records of a
 // batch with LogAppendTime all have the batch's MaxTimestamp. It needs no
-// Validate first; memory is bounded by MaxRecordsBytes.
+// Validate first; memory is bounded by MaxRecordsBytes. fn must not call Records.
 func Records(b Batch, fn func(offset, timestamp int64, key, value []byte) bool) error {
 	if err := b.checkFrame(); err != nil {
 		return err
@@ -20,6 +25,8 @@ func Records(b Batch, fn func(offset, timestamp int64, key, value []byte) bool) 
 	if b.Codec() == codecNone {
 		return b.records(b[BatchHeaderLen:], fn)
 	}
+	decoding <- struct{}{}
+	defer func() { <-decoding }()
 	buf, err := decompress(b.Codec(), b[BatchHeaderLen:])
 	if err != nil {
 		return err

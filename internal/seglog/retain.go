@@ -125,6 +125,34 @@ func (p *Pin) Len(base int64) (bytes int64, ok bool) {
 	return x.end, ok
 }
 
+// keeps says whether the log has exactly this segment, sealed and durable, so
+// that its file can stay where it is. A nil Pin keeps nothing.
+func (p *Pin) keeps(info SegmentInfo) bool {
+	if p == nil {
+		return false
+	}
+	x, ok := p.segs[info.Base]
+	if !ok {
+		return false
+	}
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	s := x.seg
+	return s.sealed && !s.obsolete && s.named && s.synced >= s.bytes && s.infoLocked() == info
+}
+
+// Held is the size of the files that exist only because pins hold them.
+func (p *Pin) Held() (bytes int64) {
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	for _, x := range p.segs {
+		if x.seg.doomed {
+			bytes += x.seg.bytes
+		}
+	}
+	return bytes
+}
+
 // ReadAt reads the file of a segment at off, as io.ReaderAt does, up to the
 // length it had when the Pin was made.
 func (p *Pin) ReadAt(base int64, buf []byte, off int64) (n int, err error) {

@@ -3,6 +3,7 @@ package seglog
 import (
 	"math"
 	"sort"
+	"sync/atomic"
 
 	"github.com/raftsman/raftsman/internal/vfs"
 )
@@ -10,9 +11,10 @@ import (
 // segment is one file of a log and what of it is in memory. Fields without a
 // remark are guarded by Log.mu.
 type segment struct {
-	log  *Log   // fixed
-	base int64  // fixed
-	name string // path of the file; fixed
+	reported atomic.Bool // damage was logged
+	log      *Log        // fixed
+	base     int64       // fixed
+	name     string      // path of the file; fixed
 
 	// Published: what readers and State see. Fixed once sealed.
 	bytes   int64

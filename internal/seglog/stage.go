@@ -6,10 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"io/fs"
-	"path/filepath"
 
 	"github.com/raftsman/raftsman/internal/vfs"
 )
@@ -34,23 +31,43 @@ func readyFor(st State) ([]byte, error) {
 	return json.Marshal(ready{hex.EncodeToString(sum[:])})
 }
 
-// Stage fills dir with exactly the segment files of st, so that Adopt can put
-// them in a log's place, and returns when they and a marker that says so are
-// durable. What have (nil: nothing) holds as a prefix of a wanted segment is
-// copied, the rest comes through fetch, which reads at most len(p) bytes of
-// segment base at off.
+// Fetch reads at most len(p) bytes of segment base at off, as io.ReaderAt does.
+type Fetch func(base int64, p []byte, off int64) (int, error)
+
+// Stage brings dir to where Adopt can put a log with exactly the segments of st
+// in a log's place, and returns when that and a marker that says so are durable.
+// What the log behind have (nil: none) has of it is not fetched: sealed segments
+// that are the same stay where they are, which have must go on pinning until
+// Adopt; a prefix of another one is copied. The rest comes through fetch.
+// progress (nil: nobody) is told how many bytes of st are there.
 //
-// It may be called again after an error or crash and goes on where it was. The
-// checksums of st decide in the end: a segment that was resumed or copied and
-// does not match is fetched anew.
-func Stage(fsys vfs.FS, dir string, st State, have *Log, fetch func(base int64, p []byte, off int64) (int, error)) error {
-	if err := stage(fsys, dir, st, have, fetch); err != nil {
+// It may be called again after an error or crash, for another State too, and
+// goes on where it was: what was completed and verified is listed in a file, of
+// the rest the checksums of st decide in the end. A segment that was resumed or
+// copied and does not match is fetched anew, so bytes of two States never mix.
+// One call at a time for a dir.
+func Stage(fsys vfs.FS, dir string, st State, have *Pin, fetch Fetch, progress func(done, total int64)) error {
+	s := stager{fs: fsys, dir: dir, pin: have, fetch: fetch, progress: progress, buf: make([]byte, stageBytes)}
+	if err := s.stage(st); err != nil {
 		return fmt.Errorf("stage segments in %s: %w", dir, err)
 	}
 	return nil
 }
 
-func stage(fsys vfs.FS, dir string, st State, have *Log, fetch func(base int64, p []byte, off int64) (int, error)) error {
+type stager struct {
+	fs       vfs.FS
+	dir      string
+	pin      *Pin // may be nil
+	fetch    Fetch
+	progress func(done, total int64)
+	buf      []byte
+
+	list        stagedList
+	unlisted    int64 // bytes completed since the list was written
+	done, total int64
+}
+
+func (s *stager) stage(st State) error {
 	if err := st.Validate(); err != nil {
 		return err
 	}
@@ -58,57 +75,141 @@ func stage(fsys vfs.FS, dir string, st State, have *Log, fetch func(base int64, 
 	if err != nil {
 		return err
 	}
-	if err := makeDir(fsys, dir); err != nil {
+	if err := makeDir(s.fs, s.dir); err != nil {
 		return err
 	}
-	if done, err := isReady(fsys, dir, marker); err != nil || done {
+	if s.pin != nil { // what stays where it is has to be durable there
+		if err := s.pin.log.SyncTo(s.pin.st); err != nil {
+			return err
+		}
+	}
+	for _, info := range st.Segments {
+		s.total += info.Bytes
+	}
+	if done, err := s.complete(st, marker); err != nil || done {
+		s.note(s.total)
 		return err
 	}
-	// The marker of another State goes before its files change.
-	if err := removeFile(fsys, vfs.Join(dir, readyName)); err != nil {
+	if err := s.begin(st); err != nil {
 		return err
-	}
-	if err := fsys.SyncDir(dir); err != nil {
-		return err
-	}
-	if err := cutStaged(fsys, dir, st); err != nil {
-		return err
-	}
-	s := stager{fs: fsys, dir: dir, fetch: fetch, buf: make([]byte, stageBytes)}
-	if have != nil {
-		s.pin = have.Pin()
-		defer s.pin.Close()
 	}
 	for _, info := range st.Segments {
 		if err := s.segment(info); err != nil {
-			return fmt.Errorf("segment %d: %w", info.Base, err)
+			return errors.Join(fmt.Errorf("segment %d: %w", info.Base, err), s.writeList())
 		}
 	}
-	if err := fsys.SyncDir(dir); err != nil {
+	if err := s.writeList(); err != nil {
 		return err
 	}
-	return vfs.WriteFileAtomic(fsys, vfs.Join(dir, readyName), marker)
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return err
+	}
+	return vfs.WriteFileAtomic(s.fs, vfs.Join(s.dir, readyName), marker)
+}
+
+func (s *stager) note(n int64) {
+	s.done += n
+	if s.progress != nil {
+		s.progress(s.done, s.total)
+	}
+}
+
+// complete says whether an earlier call has done it all.
+func (s *stager) complete(st State, marker []byte) (bool, error) {
+	if done, err := isReady(s.fs, s.dir, marker); err != nil || !done {
+		return false, err
+	}
+	for _, info := range st.Segments {
+		there, err := hasLength(s.fs, vfs.Join(s.dir, logName(info.Base)), info.Bytes)
+		if err != nil || !there && !s.pin.keeps(info) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// begin takes over what an earlier call has left.
+func (s *stager) begin(st State) (err error) {
+	// The marker of another State goes before its files change, and so does what
+	// the list says of them.
+	if err := removeFile(s.fs, vfs.Join(s.dir, readyName)); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return err
+	}
+	if s.list, err = readList(s.fs, s.dir); err != nil {
+		return err
+	}
+	s.list.keepOnly(st)
+	if err := s.writeList(); err != nil {
+		return err
+	}
+	return cutStaged(s.fs, s.dir, st)
+}
+
+// Staged returns nil if Adopt of st would find all that it needs, and an
+// ErrNotStaged if not.
+func Staged(fsys vfs.FS, dir, staged string, st State) error {
+	marker, err := readyFor(st)
+	if err != nil {
+		return err
+	}
+	if done, err := isReady(fsys, staged, marker); err != nil {
+		return err
+	} else if !done {
+		return fmt.Errorf("%w: %s is not complete for this state", ErrNotStaged, staged)
+	}
+	for _, info := range st.Segments {
+		for i, d := range []string{staged, dir} {
+			there, err := hasLength(fsys, vfs.Join(d, logName(info.Base)), info.Bytes)
+			if err != nil {
+				return err
+			}
+			if there {
+				break
+			}
+			if i == 1 {
+				return fmt.Errorf("%w: segment %d is in neither directory", ErrNotStaged, info.Base)
+			}
+		}
+	}
+	return nil
+}
+
+func hasLength(fsys vfs.FS, name string, bytes int64) (bool, error) {
+	info, err := fsys.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Size() == bytes, err
 }
 
 // isReady says whether dir holds that marker.
 func isReady(fsys vfs.FS, dir string, marker []byte) (bool, error) {
-	f, err := fsys.Open(vfs.Join(dir, readyName))
+	p, err := readSmall(fsys, vfs.Join(dir, readyName), readyBytes)
+	return err == nil && p != nil && string(p) == string(marker), err
+}
+
+// readSmall reads a file; nil is one that is missing or longer than limit.
+func readSmall(fsys vfs.FS, name string, limit int64) ([]byte, error) {
+	f, err := fsys.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer f.Close()
 	size, err := f.Size()
-	if err != nil || size > readyBytes {
-		return false, err
+	if err != nil || size > limit {
+		return nil, err
 	}
 	p := make([]byte, size)
 	if n, err := f.ReadAt(p, 0); n < len(p) {
-		return false, err
+		return nil, err
 	}
-	return string(p) == string(marker), nil
+	return p, nil
 }
 
 func removeFile(fsys vfs.FS, name string) error {
@@ -138,17 +239,27 @@ func cutStaged(fsys vfs.FS, dir string, st State) error {
 	return nil
 }
 
-type stager struct {
-	fs    vfs.FS
-	dir   string
-	pin   *Pin // may be nil
-	fetch func(base int64, p []byte, off int64) (int, error)
-	buf   []byte
-}
-
-// segment makes one file complete and fsyncs it.
+// segment makes one segment complete, durably.
 func (s *stager) segment(info SegmentInfo) error {
 	name := vfs.Join(s.dir, logName(info.Base))
+	if s.pin.keeps(info) {
+		s.note(info.Bytes)
+		return removeFile(s.fs, name) // Adopt takes the one that stays
+	}
+	if s.list.has(info) {
+		there, err := hasLength(s.fs, name, info.Bytes)
+		if err != nil {
+			return err
+		}
+		if there {
+			s.note(info.Bytes)
+			return nil
+		}
+		s.list.drop(info)
+		if err := s.writeList(); err != nil {
+			return err
+		}
+	}
 	f, err := s.fs.OpenWrite(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = s.fs.Create(name)
@@ -156,157 +267,19 @@ func (s *stager) segment(info SegmentInfo) error {
 	if err != nil {
 		return err
 	}
+	before := s.done
 	err = s.fill(f, info)
 	if err == nil {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
-}
-
-func (s *stager) fill(f vfs.File, info SegmentInfo) error {
-	size, err := f.Size()
-	if err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if size > info.Bytes {
-		size = info.Bytes
-		if err := f.Truncate(size); err != nil {
-			return err
-		}
+	s.done = before // a segment that was fetched anew was counted twice
+	s.note(info.Bytes)
+	s.list.Done = append(s.list.Done, info)
+	if s.unlisted += info.Bytes; s.unlisted < listEvery {
+		return nil
 	}
-	file := func(p []byte, off int64) (int, error) { return f.ReadAt(p, off) }
-	remote := func(p []byte, off int64) (int, error) { return s.fetch(info.Base, p, off) }
-	local := func(p []byte, off int64) (int, error) { return s.pin.ReadAt(info.Base, p, off) }
-
-	crc, err := s.copy(nil, file, 0, size, 0) // what an earlier Stage left
-	if err != nil {
-		return err
-	}
-	fresh := size == 0
-	if s.pin != nil && size < info.Bytes {
-		if have, ok := s.pin.Len(info.Base); ok && have <= info.Bytes && have > size {
-			fresh = false
-			if crc, err = s.copy(f, local, size, have, crc); err != nil {
-				return err
-			}
-			size = have
-		}
-	}
-	if crc, err = s.copy(f, remote, size, info.Bytes, crc); err != nil {
-		return err
-	}
-	if crc != info.CRC && !fresh {
-		if err := f.Truncate(0); err != nil {
-			return err
-		}
-		if crc, err = s.copy(f, remote, 0, info.Bytes, 0); err != nil {
-			return err
-		}
-	}
-	if crc != info.CRC {
-		// Nothing of it may be taken for a good beginning next time.
-		reason := fmt.Sprintf("fetched bytes have crc32c %08x, expected %08x", crc, info.CRC)
-		return errors.Join(&DamageError{File: f.Name(), Reason: reason}, f.Truncate(0))
-	}
-	return nil
-}
-
-// copy reads [from, to) and writes it to dst, if that is not nil. It returns
-// the CRC32C extended by those bytes.
-func (s *stager) copy(dst vfs.File, read func(p []byte, off int64) (int, error), from, to int64, crc uint32) (uint32, error) {
-	for from < to {
-		p := s.buf[:min(int64(len(s.buf)), to-from)]
-		n, err := read(p, from)
-		if n < 0 || n > len(p) {
-			return crc, fmt.Errorf("read at %d: %d of %d bytes", from, n, len(p))
-		}
-		if n > 0 && dst != nil {
-			if _, err := dst.WriteAt(p[:n], from); err != nil {
-				return crc, err
-			}
-		}
-		crc = crc32.Update(crc, castagnoli, p[:n])
-		from += int64(n)
-		if n < len(p) && err == nil && n == 0 {
-			err = io.ErrNoProgress
-		}
-		if err != nil && from < to {
-			return crc, fmt.Errorf("read at %d: %w", from, err)
-		}
-	}
-	return crc, nil
-}
-
-// Adopt puts the segments that Stage has put into staged, for st, in place of
-// those in dir, and removes staged. No Log may be open on dir. It is durable
-// on return, and can be called again after a crash at any point. ErrNotStaged
-// says that staged holds no complete staging of st: none was made, or it was
-// adopted before; Open tells.
-//
-// A rename from one directory to another must be one step, as it is on every
-// journaling file system. Should a file be in neither place all the same, the
-// marker is removed and the error is ErrNotStaged: stage again.
-func Adopt(fsys vfs.FS, dir, staged string, st State) error {
-	if err := adopt(fsys, dir, staged, st); err != nil {
-		return fmt.Errorf("adopt segments from %s: %w", staged, err)
-	}
-	return nil
-}
-
-func adopt(fsys vfs.FS, dir, staged string, st State) error {
-	marker, err := readyFor(st)
-	if err != nil {
-		return err
-	}
-	ready, err := isReady(fsys, staged, marker)
-	if err != nil {
-		return err
-	}
-	if !ready {
-		return ErrNotStaged
-	}
-	if err := makeDir(fsys, dir); err != nil {
-		return err
-	}
-	for _, info := range st.Segments {
-		if err := move(fsys, dir, staged, info); err != nil {
-			return err
-		}
-	}
-	if err := cutStaged(fsys, dir, st); err != nil {
-		return err
-	}
-	// The names have to be durable here before they are gone there.
-	for _, d := range []string{dir, staged} {
-		if err := fsys.SyncDir(d); err != nil {
-			return err
-		}
-	}
-	if err := fsys.RemoveAll(staged); err != nil {
-		return err
-	}
-	return fsys.SyncDir(filepath.Dir(staged))
-}
-
-func move(fsys vfs.FS, dir, staged string, info SegmentInfo) error {
-	from, to := vfs.Join(staged, logName(info.Base)), vfs.Join(dir, logName(info.Base))
-	have, err := fsys.Stat(from)
-	if err == nil && have.Size() == info.Bytes {
-		return fsys.Rename(from, to)
-	}
-	if err == nil {
-		return &DamageError{File: from, Offset: have.Size(), Reason: fmt.Sprintf("staged file has %d bytes, not %d", have.Size(), info.Bytes)}
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	have, err = fsys.Stat(to)
-	if err == nil && have.Size() == info.Bytes {
-		return nil // moved before
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	err = errors.Join(removeFile(fsys, vfs.Join(staged, readyName)), fsys.SyncDir(staged))
-	return errors.Join(fmt.Errorf("%w: segment %d is in neither directory", ErrNotStaged, info.Base), err)
+	return s.writeList()
 }

@@ -62,7 +62,7 @@ func TestStageAdoptCrashes(t *testing.T) {
 		}
 		before := old.State()
 		mem.ArmCrash(n)
-		err := Stage(mem, "p/staged", st, old, fetch)
+		err := Stage(mem, "p/staged", st, pinOf(old), fetch, nil)
 		old.Close()
 		if err == nil {
 			err = Adopt(mem, "p/log", "p/staged", st)
@@ -77,7 +77,7 @@ func TestStageAdoptCrashes(t *testing.T) {
 		if err := Adopt(mem, "p/log", "p/staged", st); errors.Is(err, ErrNotStaged) {
 			again, err := Open(opts, before)
 			if err == nil { // it was still staging
-				if err := Stage(mem, "p/staged", st, again, fetch); err != nil {
+				if err := Stage(mem, "p/staged", st, pinOf(again), fetch, nil); err != nil {
 					t.Fatal(err)
 				}
 				again.Close()
@@ -112,17 +112,17 @@ func TestStageHalfCrashes(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 5))
 			for range 3 {
 				mem.ArmCrash(1 + r.Int64N(30))
-				if Stage(mem, "p/staged", st, nil, pin.ReadAt) == nil {
+				if Stage(mem, "p/staged", st, nil, pin.ReadAt, nil) == nil {
 					_ = Adopt(mem, "p/log", "p/staged", st)
 				}
 				mem.Crash(r)
 			}
-			err := Stage(mem, "p/staged", st, nil, pin.ReadAt)
+			err := Stage(mem, "p/staged", st, nil, pin.ReadAt, nil)
 			if err == nil {
 				err = Adopt(mem, "p/log", "p/staged", st)
 			}
 			if errors.Is(err, ErrNotStaged) { // Mem lost a rename: stage again
-				if err = Stage(mem, "p/staged", st, nil, pin.ReadAt); err == nil {
+				if err = Stage(mem, "p/staged", st, nil, pin.ReadAt, nil); err == nil {
 					err = Adopt(mem, "p/log", "p/staged", st)
 				}
 			}
@@ -160,7 +160,7 @@ func TestStageCopiesAndResumes(t *testing.T) {
 	calls := 0
 	for budget = 1000; ; budget = 1000 {
 		calls++
-		err := Stage(mem, "p/staged", st, nil, fetch)
+		err := Stage(mem, "p/staged", st, nil, fetch, nil)
 		if err == nil {
 			break
 		}
@@ -172,7 +172,7 @@ func TestStageCopiesAndResumes(t *testing.T) {
 		t.Fatalf("fetched %d bytes of %d in %d calls", fetched, total, calls)
 	}
 	budget = 1
-	if err := Stage(mem, "p/staged", st, nil, fetch); err != nil || budget != 1 {
+	if err := Stage(mem, "p/staged", st, nil, fetch, nil); err != nil || budget != 1 {
 		t.Fatal("staged what was staged")
 	}
 
@@ -184,7 +184,7 @@ func TestStageCopiesAndResumes(t *testing.T) {
 		}
 	}
 	mem, fetched, budget = dirs(t), 0, math.MaxInt64
-	if err := Stage(mem, "p/staged", st, have, fetch); err != nil {
+	if err := Stage(mem, "p/staged", st, pinOf(have), fetch, nil); err != nil {
 		t.Fatal(err)
 	}
 	if want, _ := m.read(m.batches[len(m.batches)-7].base(), math.MaxInt64); fetched != int64(len(want)) {
@@ -204,14 +204,14 @@ func TestStageRefuses(t *testing.T) {
 		p[0] ^= 1
 		return n, err
 	}
-	wantDamage(t, Stage(mem, "p/staged", st, nil, bad))
-	if err := Stage(mem, "p/staged", st, nil, func(int64, []byte, int64) (int, error) { return 0, nil }); !errors.Is(err, io.ErrNoProgress) {
+	wantDamage(t, Stage(mem, "p/staged", st, nil, bad, nil))
+	if err := Stage(mem, "p/staged", st, nil, func(int64, []byte, int64) (int, error) { return 0, nil }, nil); !errors.Is(err, io.ErrNoProgress) {
 		t.Fatal(err)
 	}
 	if err := Adopt(mem, "p/log", "p/staged", st); !errors.Is(err, ErrNotStaged) {
 		t.Fatal(err)
 	}
-	if err := Stage(mem, "p/staged", st, nil, pin.ReadAt); err != nil {
+	if err := Stage(mem, "p/staged", st, nil, pin.ReadAt, nil); err != nil {
 		t.Fatal(err)
 	}
 	other := st
@@ -226,3 +226,6 @@ func TestStageRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// pinOf pins a log for a Stage and never lets go: what it keeps is wanted until Adopt.
+func pinOf(l *Log) *Pin { return l.Pin() }

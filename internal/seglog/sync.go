@@ -17,36 +17,25 @@ func (l *Log) SyncTo(st State) error {
 		return fmt.Errorf("sync segments in %s: %w", l.dir, err)
 	}
 	if dirty {
-		if _, err := l.flush(true, false); err != nil {
+		l.w.syncing <- struct{}{} // a few at a time: a write around the cache holds a thread
+		_, err := l.flush(true, false)
+		<-l.w.syncing
+		if err != nil {
 			return err
 		}
 		if err := l.alive(); err != nil {
 			return err // flush does nothing then
 		}
 	}
-	names := false
-	for _, s := range segs {
-		l.mu.Lock()
-		upTo, file := s.written, s.file
-		names = names || !s.named
-		l.mu.Unlock()
-		if file != nil { // else nothing was written since the last sync
-			if err := file.Sync(); err != nil {
-				return l.failSync(fmt.Errorf("sync segment %d in %s: %w", s.base, l.dir, err))
-			}
-		}
-		l.mu.Lock()
-		s.synced = upTo
-		l.mu.Unlock()
-	}
-	if names {
-		if err := l.fs.SyncDir(l.dir); err != nil {
-			return l.failSync(fmt.Errorf("sync %s: %w", l.dir, err))
+	r, upTo := l.syncRequest(segs)
+	if len(segs) > 0 {
+		if err := l.w.sync(l.fs, r); err != nil {
+			return l.failSync(fmt.Errorf("sync segments in %s: %w", l.dir, err))
 		}
 	}
 	l.mu.Lock()
-	for _, s := range segs {
-		s.named = true
+	for i, s := range segs {
+		s.synced, s.named = upTo[i], true
 	}
 	l.mu.Unlock()
 	return l.closeSynced(segs)
@@ -81,6 +70,24 @@ func (l *Log) unsynced(st State) (segs []*segment, dirty bool, err error) {
 		}
 	}
 	return segs, dirty, nil
+}
+
+// syncRequest names what has to be durable for segs to be, up to the positions
+// that it returns. The files stay open: syncMu is held.
+func (l *Log) syncRequest(segs []*segment) (r *syncRequest, upTo []int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r = &syncRequest{}
+	for _, s := range segs {
+		upTo = append(upTo, s.written)
+		if s.file != nil { // else nothing was written since the last sync
+			r.files = append(r.files, s.file)
+		}
+		if !s.named {
+			r.dir = l.dir
+		}
+	}
+	return r, upTo
 }
 
 func (l *Log) failSync(err error) error {

@@ -3,6 +3,7 @@ package seglog
 import (
 	"errors"
 	"fmt"
+	"syscall"
 )
 
 const (
@@ -24,11 +25,18 @@ type writeJob struct {
 
 // flush writes full chunks and sealed segments or, if all, everything placed
 // when it was called; detach gives up the current chunk too. more says that
-// it stopped early. An error has ended the log: tell.
+// it stopped early. An error has ended the log: tell; but for ENOSPC, after
+// which it may be called again.
 func (l *Log) flush(all, detach bool) (more bool, err error) {
 	l.wmu.Lock()
 	defer l.wmu.Unlock()
 	more, err = l.flushLocked(all, detach)
+	if errors.Is(err, syscall.ENOSPC) {
+		// Nothing is lost: the bytes stay in memory and are written again, to
+		// the same place. SyncTo fails until then, and the write-ahead log
+		// keeps the entries.
+		return more, fmt.Errorf("write segments in %s: %w", l.dir, err)
+	}
 	if err != nil {
 		err = fmt.Errorf("write segments in %s: %w", l.dir, err)
 		l.kill(err)

@@ -1,10 +1,14 @@
 package seglog
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"github.com/raftsman/raftsman/internal/vfs"
 )
 
 // WriterOptions are the memory and goroutines that the logs of a node share.
@@ -28,6 +32,10 @@ type WriterOptions struct {
 	// IdleAfter is how long a log has to be idle for its tail to be written and
 	// its chunk given up; default 5 s, at least 10 ms.
 	IdleAfter time.Duration
+	// FS and Dir name the file system on which the logs are; with them, syncs of
+	// many logs at once become one of the whole file system, where it can do that.
+	FS  vfs.FS
+	Dir string
 	// Buffered keeps writes in the page cache instead of going around it.
 	Buffered bool
 }
@@ -72,6 +80,8 @@ type Writer struct {
 	indexes  *cache[*segment, []indexEntry]
 	tick     atomic.Int64 // counts halves of IdleAfter
 	written  atomic.Int64 // bytes handed to files
+	full     atomic.Bool  // the last write found no space
+	logger   *slog.Logger
 
 	mu       sync.Mutex
 	work     sync.Cond
@@ -79,14 +89,21 @@ type Writer struct {
 	pressure bool   // an Append waits for memory: write everything
 	closed   bool
 
+	syncing chan struct{} // holds a token per SyncTo that writes
+	batch   *syncBatch    // nil: each log syncs by itself
+
 	stop chan struct{}
 	wg   sync.WaitGroup
 }
 
+// syncWriters bounds the SyncTo that write at a time.
+const syncWriters = 4
+
 // NewWriter starts a Writer. Close it after the logs that use it.
 func NewWriter(opts WriterOptions) *Writer {
 	opts.setDefaults()
-	w := &Writer{buffered: opts.Buffered, stop: make(chan struct{})}
+	w := &Writer{buffered: opts.Buffered, logger: opts.Logger, stop: make(chan struct{}), syncing: make(chan struct{}, syncWriters)}
+	w.openVolume(opts)
 	w.work.L = &w.mu
 	w.tails = newTails(opts.TailBytes, opts.ChunkBytes, w.relieve)
 	w.blocks = newBlocks(opts.ReadCacheBytes)
@@ -114,7 +131,31 @@ func (w *Writer) Close() error {
 	w.blocks.close()
 	w.handles.removeIf(func(*segment) bool { return true })
 	w.indexes.removeIf(func(*segment) bool { return true })
+	if w.batch != nil {
+		return w.batch.volume.Close()
+	}
 	return nil
+}
+
+// openVolume comes before the first write: of errors before it, a sync of the
+// volume would not tell.
+func (w *Writer) openVolume(opts WriterOptions) {
+	if opts.FS == nil || opts.Dir == "" {
+		return
+	}
+	v, err := opts.FS.Volume(opts.Dir)
+	if err != nil {
+		w.logger.Info("segments are synced one by one", "dir", opts.Dir, "err", err)
+		return
+	}
+	w.batch = &syncBatch{fs: opts.FS, volume: v, joined: make(chan struct{}, 1)}
+}
+
+func (w *Writer) sync(fsys vfs.FS, r *syncRequest) error {
+	if w.batch == nil {
+		return r.syncEach(fsys)
+	}
+	return w.batch.sync(r, func(run func()) { w.wg.Go(run) })
 }
 
 // WriterStats are counters of a Writer.
@@ -180,12 +221,40 @@ func (w *Writer) run() {
 		l.queued, l.wantAll = false, false
 		w.mu.Unlock()
 		more, err := l.flush(all, all)
+		if errors.Is(err, syscall.ENOSPC) {
+			if !w.outOfSpace(l, err) {
+				return
+			}
+			w.enqueue(l, all)
+			continue
+		}
 		if err != nil {
 			l.tell()
+		} else if w.full.CompareAndSwap(true, false) {
+			w.logger.Info("segments are written again")
 		}
 		if more {
 			w.enqueue(l, false) // others first
 		}
+	}
+}
+
+// fullPause is how long a writer waits for space.
+const fullPause = 200 * time.Millisecond
+
+// outOfSpace waits a moment; false is the Writer's end. What can't be written
+// fills the memory of the tails, and then Appends wait.
+func (w *Writer) outOfSpace(l *Log, err error) bool {
+	if w.full.CompareAndSwap(false, true) {
+		w.logger.Error("disk is full: segments wait in memory and in the write-ahead log until there is space", "dir", l.dir, "err", err)
+	}
+	t := time.NewTimer(fullPause)
+	defer t.Stop()
+	select {
+	case <-w.stop:
+		return false
+	case <-t.C:
+		return true
 	}
 }
 

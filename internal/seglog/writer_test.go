@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/raftsman/raftsman/internal/vfs"
 )
@@ -17,7 +18,8 @@ import (
 func TestWriteFailure(t *testing.T) {
 	for _, op := range []vfs.Op{vfs.OpWrite, vfs.OpSync, vfs.OpSyncDir, vfs.OpCreate} {
 		t.Run(string(op), func(t *testing.T) {
-			w := tinyWriter(t)
+			// Nobody but SyncTo is to write, however slow the machine.
+			w := testWriter(t, WriterOptions{TailBytes: 64 << 10, ChunkBytes: 64 << 10, IdleAfter: time.Hour})
 			boom := errors.New("boom")
 			var armed atomic.Bool
 			mem := vfs.NewMem()
@@ -118,11 +120,12 @@ func TestCloseWakesAppend(t *testing.T) {
 		}
 	}()
 	eventually(t, "append waits", func() bool { return w.Stats().Waiting == 1 })
-	closed := make(chan struct{})
-	go func() { l.Close(); close(closed) }()
+	l.Interrupt()
 	if err := <-done; !errors.Is(err, ErrClosed) {
 		t.Fatal(err)
 	}
+	closed := make(chan struct{})
+	go func() { l.Close(); close(closed) }()
 	close(gate)
 	<-closed
 	if n := w.Stats().TailBytes; n != 0 {

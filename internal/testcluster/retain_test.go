@@ -64,7 +64,7 @@ func (c *Cluster) segments(id int32) map[string]string {
 // the segments, and they hold the same bytes as everybody's.
 func TestCatchUpBySegments(t *testing.T) {
 	c := Start(t, 3, func(cfg *node.Config) {
-		cfg.WAL = node.WAL{FileSize: 4 << 20, SizeLimit: 24 << 20}
+		cfg.WAL = node.WAL{FileSize: 4 << 20, SizeLimit: 32 << 20}
 		cfg.SegmentBytes = 3 << 20
 		cfg.MessageMaxBytes = 1 << 20
 	})

@@ -11,6 +11,7 @@ import (
 type proxy struct {
 	listener net.Listener
 	target   string
+	answer   func(to io.Writer, from net.Conn) // passes on what the member says; nil: io.Copy
 	wg       sync.WaitGroup
 
 	frozen sync.RWMutex // held for writing while no byte passes
@@ -60,8 +61,8 @@ func (p *proxy) serve(in net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(out, in) })
-	both.Go(func() { p.copy(in, out) })
+	both.Go(func() { p.copy(out, in, nil) })
+	both.Go(func() { p.copy(in, out, p.answer) })
 	both.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,9 +70,13 @@ func (p *proxy) serve(in net.Conn) {
 	delete(p.conns, out)
 }
 
-func (p *proxy) copy(to, from net.Conn) {
+func (p *proxy) copy(to, from net.Conn, with func(io.Writer, net.Conn)) {
 	defer to.Close()
 	defer from.Close()
+	if with != nil {
+		with(gated{to, p}, from)
+		return
+	}
 	io.Copy(gated{to, p}, from)
 }
 

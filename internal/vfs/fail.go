@@ -19,6 +19,7 @@ const (
 	OpList        Op = "list"
 	OpStat        Op = "stat"
 	OpSyncDir     Op = "syncdir"
+	OpSyncVolume  Op = "syncvolume"
 	OpLock        Op = "lock"
 	OpFree        Op = "free"
 	OpRead        Op = "read"

@@ -39,6 +39,9 @@ type FS interface {
 	Stat(name string) (fs.FileInfo, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
+	// Volume opens the file system that holds a directory, to sync all of it at
+	// once; ErrNoVolume says that this one can't be.
+	Volume(dir string) (Volume, error)
 	// Lock takes an exclusive lock that lasts until Close or the death of the
 	// process; it fails at once with ErrLocked when somebody holds it.
 	Lock(name string) (io.Closer, error)

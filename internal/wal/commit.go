@@ -12,8 +12,10 @@ import (
 type committer struct {
 	log     *Log
 	file    *logFile
-	durable link // everything before it is
-	forward bool // look for groups to copy forward
+	durable link  // everything before it is
+	forward bool  // look for groups to copy forward
+	credit  int64 // bytes that may be copied; see gather
+	pace    pace
 
 	batch []*request
 	bytes int64 // of the batch's frames
@@ -28,9 +30,8 @@ type committer struct {
 // run writes what is queued until Close. After a failure of the disk it only
 // answers.
 //
-// Pacing would go before the queue is taken: with several groups active, waiting
-// a little for more of them saves fsyncs at the price of latency. Nothing waits
-// yet: what arrives during one sync makes the next batch.
+// What arrives during one sync makes the next batch. While many groups are
+// active it also waits a moment for more of them (pace).
 func (c *committer) run() {
 	l := c.log
 	c.durable = link{seq: c.file.seq, end: c.file.end}
@@ -39,15 +40,23 @@ func (c *committer) run() {
 		for !l.closed && !l.workLocked() {
 			l.work.Wait()
 		}
+		if c.pace.worth(len(l.queue)) && !l.closed && l.fatal == nil {
+			l.mu.Unlock()
+			time.Sleep(c.pace.gather())
+			l.mu.Lock()
+		}
+		c.pace.note(l.queue, time.Now())
 		reqs, closing, fatal := l.queue, l.closed, l.fatal
 		l.queue, l.lazies = c.spare[:0], 0
-		l.syncing, l.syncStarted = fatal == nil, time.Now()
+		began := time.Now()
+		l.syncing, l.syncStarted = fatal == nil, began
 		l.mu.Unlock()
 
 		if fatal != nil {
 			answer(reqs, fatal)
 		} else {
 			_ = c.commit(reqs) // has answered
+			c.pace.wrote(time.Since(began))
 			if c.forward && !closing {
 				c.copyForward()
 			}
@@ -160,6 +169,9 @@ func (c *committer) flush() error {
 		f.end = end
 		l.fsyncs++
 		l.written += uint64(end - base)
+		if c.batch[0].op != opForward { // a copy has a batch of its own
+			c.earn(end - base)
+		}
 		l.mu.Unlock()
 		c.durable = link{seq: f.seq, end: end}
 	}
@@ -194,6 +206,7 @@ func (c *committer) write(base int64) (end int64, err error) {
 	if pad := min(-at&(pageSize-1), f.size-at); pad > 0 {
 		c.bufs = append(c.bufs, c.zeros[:pad])
 	}
+	began := time.Now()
 	_, err = f.file.WriteVAt(c.bufs, base)
 	clear(c.bufs)
 	if err != nil {
@@ -203,7 +216,9 @@ func (c *committer) write(base int64) (end int64, err error) {
 	if err := f.file.Sync(); err != nil {
 		return 0, l.fail("fsync", err)
 	}
-	l.metrics.fsyncSeconds.Observe(time.Since(started).Seconds())
+	ended := time.Now()
+	l.commits.note(ended, ended.Sub(began))
+	l.metrics.fsyncSeconds.Observe(ended.Sub(started).Seconds())
 	l.metrics.fsyncs.Inc()
 	l.metrics.bytes.Add(float64(at - base))
 	l.metrics.batchEntries.Observe(float64(c.count))
@@ -320,6 +335,9 @@ func (c *committer) advance(r *request) error {
 	if reserve != nil {
 		l.opts.Logger.Warn("disk is full: the write-ahead log goes on in its reserve", "file", f.path)
 		born, err := l.name(reserve, f.seq)
+		if err == nil {
+			err = l.mustEnd(f.seq)
+		}
 		if err != nil {
 			return l.fail("begin the reserve file", err)
 		}
@@ -335,7 +353,11 @@ func (c *committer) advance(r *request) error {
 	l.mu.Lock()
 	f.begun = true
 	l.prepare.Signal()
+	half := l.usedLocked() > l.opts.SizeLimit/2
 	l.mu.Unlock()
+	if half {
+		l.pressure()
+	}
 	c.file, c.forward = f, true
 	return nil
 }

@@ -201,7 +201,7 @@ func TestClose(t *testing.T) {
 		})
 	}
 	must(t, g.StoreLog(entry(1, 1, 10)))
-	if metrics, err := reg.Gather(); err != nil || len(metrics) != 6 {
+	if metrics, err := reg.Gather(); err != nil || len(metrics) != 8 {
 		t.Fatalf("%d metrics, %v", len(metrics), err)
 	}
 	must(t, l.Close())

@@ -14,9 +14,11 @@ import (
 
 const (
 	fileMagic   = "RMANWAL1"
-	fileVersion = 1
-	linkMagic   = 0x4b4c4d52
-	batchMagic  = 0x54424d52
+	fileVersion = 2
+	// boundsVersion is the first whose logs have a bounds file.
+	boundsVersion = 2
+	linkMagic     = 0x4b4c4d52
+	batchMagic    = 0x54424d52
 
 	pageSize     = 4096
 	linkOffset   = pageSize
@@ -44,11 +46,12 @@ const (
 	KindStable   Kind = 4
 	KindVote     Kind = 5
 	KindDrop     Kind = 6
-	KindRewrite  Kind = 7
+	KindRewrite  Kind = 7 // of earlier versions: the group's entries are those that follow
+	KindMoved    Kind = 8 // an entry again, in another place
 )
 
 func (k Kind) String() string {
-	names := [...]string{"", "entry", "truncate", "release", "stable", "vote", "drop", "rewrite"}
+	names := [...]string{"", "entry", "truncate", "release", "stable", "vote", "drop", "rewrite", "moved"}
 	if int(k) < len(names) && k > 0 {
 		return names[k]
 	}
@@ -110,7 +113,7 @@ func decodeBirth(b []byte) (l life, id identity.Identity, reason string) {
 	if crc32.Checksum(b[12:birthFixed+n], castagnoli) != le.Uint32(b[8:]) {
 		return l, id, "checksum of the file header is wrong"
 	}
-	if v := le.Uint32(b[12:]); v != fileVersion {
+	if v := le.Uint32(b[12:]); v == 0 || v > fileVersion {
 		return l, id, fmt.Sprintf("format version %d is not supported", v)
 	}
 	if err := json.Unmarshal(b[birthFixed:birthFixed+n], &id); err != nil {

@@ -14,6 +14,8 @@ import (
 // Group is one raft group's part of the log: its raft.LogStore,
 // raft.StableStore and raft.MonotonicLogStore. It is safe for concurrent use.
 type Group struct {
+	paced uint64 // window in which it was last counted; belongs to the committer
+
 	id  uint64
 	log *Log
 
@@ -23,7 +25,12 @@ type Group struct {
 	values sync.Mutex
 
 	// The rest is guarded by log.mu.
-	first  uint64 // index of slots[0]
+	first uint64 // index of slots[0]
+	// scattered says that slots may not be in the order of their files.
+	scattered bool
+	// loose are moved entries that the scan of the log has met before it knew
+	// that they follow one another; nil but during recovery.
+	loose  map[uint64]slot
 	slots  []slot // consecutive entries
 	bytes  uint64 // of all entries ever; slots count from it
 	recent []*cached
@@ -159,7 +166,7 @@ func (g *Group) GetLog(index uint64, log *raft.Log) error {
 	if err != nil {
 		return fmt.Errorf("read entry %d of group %d: %w", index, g.id, err)
 	}
-	if frame.Kind != KindEntry || frame.Group != g.id || frame.Index != index || frame.Term != s.term {
+	if frame.Kind != KindEntry && frame.Kind != KindMoved || frame.Group != g.id || frame.Index != index || frame.Term != s.term {
 		return fmt.Errorf("read entry %d of group %d: %w", index, g.id,
 			&DamageError{File: f.path, Offset: frame.Offset, Reason: "another frame is in its place"})
 	}
@@ -338,7 +345,7 @@ func (g *Group) truncate(from, upTo uint64, needRoom bool) error {
 // appendLocked adds an entry to the index.
 func (g *Group) appendLocked(index, term uint64, p place) {
 	if len(g.slots) == 0 {
-		g.first = index
+		g.first, g.scattered = index, false
 	}
 	g.slots = append(g.slots, slot{seq: p.seq, term: term, before: g.bytes, off: p.off, size: p.size})
 	g.bytes += uint64(p.size)
@@ -349,9 +356,12 @@ func (g *Group) emptyLocked() bool {
 	return len(g.slots) == 0 && len(g.stable) == 0 && g.vote.size == 0
 }
 
-// pinsLocked says whether entries of the group pin a file: entries lie in files
-// in the order of their indexes.
+// pinsLocked says whether entries of the group pin a file. Entries lie in files
+// in the order of their indexes, until some were copied forward.
 func (g *Group) pinsLocked(seq uint64) bool {
+	if g.scattered {
+		return slices.ContainsFunc(g.slots, func(s slot) bool { return s.seq == seq })
+	}
 	i := sort.Search(len(g.slots), func(i int) bool { return g.slots[i].seq >= seq })
 	return i < len(g.slots) && g.slots[i].seq == seq
 }

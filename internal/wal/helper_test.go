@@ -19,7 +19,7 @@ var self = identity.Identity{ClusterID: "6f1d0f0c-32d1-4d7e-a1a8-5b1f6d6e4c11", 
 
 // small is the options of a log in memory with files that fill up quickly.
 func small(fsys vfs.FS) Options {
-	return Options{FS: fsys, Dir: "/data/wal", Identity: self, FileSize: 32 << 10, SizeLimit: 192 << 10, TailBytes: 16 << 10}
+	return Options{FS: fsys, Dir: "/data/wal", Identity: self, FileSize: 32 << 10, SizeLimit: 192 << 10, TailBytes: 16 << 10, slowDown: time.Millisecond}
 }
 
 func newMem(t testing.TB) *vfs.Mem {

@@ -23,6 +23,9 @@ func Inspect(fsys vfs.FS, dir string, fn func(Frame) error) (err error) {
 			err = errors.Join(err, s.file.Close())
 		}
 	}()
+	if err == nil {
+		err = checkChain(set)
+	}
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,8 @@ type Log struct {
 	wg        sync.WaitGroup // committer and preparer
 	closeOnce sync.Once
 	closeErr  error
+	failOnce  sync.Once
+	failed    atomic.Bool
 
 	mu     sync.Mutex
 	groups map[uint64]*Group
@@ -27,17 +30,24 @@ type Log struct {
 	err    error     // why nothing more is accepted
 	fatal  error     // err, when the disk failed
 
-	files     []*logFile // oldest first; the last is written to
-	next      *logFile   // prepared, named as the successor
-	reserve   *spare     // small, for a full disk
-	spares    []*spare   // to be used again
-	lastSpare uint64     // number in the newest spare's name; not guarded
-	prepare   sync.Cond  // the preparer waits: a next file is wanted, one can go, end
-	noSpace   error      // why there is no next file: ENOSPC; nil: one is being made
-	noSince   time.Time  // when that was
-	stopping  bool       // the committer has ended, the preparer must
+	files     []*logFile    // oldest first; the last is written to
+	next      *logFile      // prepared, named as the successor
+	reserve   *spare        // small, for a full disk
+	spares    []*spare      // to be used again
+	handed    int64         // bytes of files that the preparer has in its hands
+	freed     chan struct{} // closed when a file was released; nil when nobody waits
+	boundsMu  sync.Mutex    // held while bounds is written
+	bounds    *bounds       // nil until Open has them
+	lastSpare uint64        // number in the newest spare's name; not guarded
+	prepare   sync.Cond     // the preparer waits: a next file is wanted, one can go, end
+	noSpace   error         // why there is no next file: ENOSPC; nil: one is being made
+	noSince   time.Time     // when that was
+	warned    time.Time     // when it was said last that the limit is too small
+	stopping  bool          // the committer has ended, the preparer must
 	closed    bool
 	down      bool // closeFiles has run
+
+	commits commits // has a lock of its own, beneath mu
 
 	syncing     bool // the committer is at work on the disk
 	syncStarted time.Time
@@ -62,7 +72,7 @@ func Open(opts Options) (*Log, error) {
 	if err := l.metrics.register(); err != nil {
 		return nil, errors.Join(err, l.closeFiles())
 	}
-	c := &committer{log: l, file: l.files[len(l.files)-1], forward: true}
+	c := &committer{log: l, file: l.files[len(l.files)-1], forward: true, credit: opts.SizeLimit / 2}
 	l.wg.Add(2)
 	go func() { defer l.wg.Done(); c.run() }()
 	go func() { defer l.wg.Done(); l.runPreparer() }()
@@ -155,7 +165,11 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
+// usedLocked is the size without spares: what grows the log when it grows.
+func (l *Log) usedLocked() int64 { return l.sizeLocked() - int64(len(l.spares))*l.opts.FileSize }
+
 func (l *Log) sizeLocked() (sum int64) {
+	sum = l.handed
 	for _, f := range l.files {
 		sum += f.size
 	}
@@ -204,30 +218,39 @@ func (l *Log) closeFiles() error {
 			errs = append(errs, f.file.Close())
 		}
 	}
-	l.next, l.spares, l.reserve = nil, nil, nil
+	if l.bounds != nil && l.bounds.file != nil {
+		errs = append(errs, l.bounds.file.Close())
+	}
+	l.next, l.spares, l.reserve, l.bounds = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
 func (l *Log) usableLocked() error { return l.err }
 
-// fail makes an error final. It is called by the log's own goroutines.
+// Failed says that a write or fsync has failed; it is true before anybody else
+// learns of it.
+func (l *Log) Failed() bool { return l.failed.Load() }
+
+// fail makes an error final. It is called by the log's own goroutines. OnFatal
+// comes before callers get the error: raft panics when it gets one for a vote.
 func (l *Log) fail(what string, err error) error {
-	l.mu.Lock()
-	if l.fatal != nil {
+	l.failOnce.Do(func() {
+		err = fmt.Errorf("write-ahead log in %s failed and accepts nothing more: %s: %w", l.opts.Dir, what, err)
+		l.failed.Store(true)
+		if l.opts.OnFatal != nil {
+			l.opts.OnFatal(err)
+		} else {
+			l.opts.Logger.Error("write-ahead log failed", "err", err)
+		}
+		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.fatal
-	}
-	err = fmt.Errorf("write-ahead log in %s failed and accepts nothing more: %s: %w", l.opts.Dir, what, err)
-	l.err, l.fatal = err, err
-	l.work.Signal()
-	l.prepare.Signal()
-	l.mu.Unlock()
-	if l.opts.OnFatal != nil {
-		l.opts.OnFatal(err)
-	} else {
-		l.opts.Logger.Error("write-ahead log failed", "err", err)
-	}
-	return err
+		l.err, l.fatal = err, err
+		l.work.Signal()
+		l.prepare.Signal()
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fatal
 }
 
 // do queues a request and waits for the disk. It owns the request.
@@ -240,6 +263,12 @@ func (l *Log) do(r *request) error {
 	}
 	if r.op == opAppend {
 		r.pass = r.group.pass
+		l.slowDownLocked()
+		if err := l.err; err != nil {
+			l.mu.Unlock()
+			r.recycle()
+			return err
+		}
 	}
 	l.enqueueLocked(r)
 	l.mu.Unlock()

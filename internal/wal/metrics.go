@@ -32,6 +32,12 @@ func newMetrics(l *Log, r prometheus.Registerer) *metrics {
 	}
 	m.all = []prometheus.Collector{
 		m.fsyncs, m.bytes, m.fsyncSeconds, m.batchEntries,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "raftsman_wal_bytes_copied_total", Help: "Bytes of live frames copied forward within the write-ahead log, of those written."},
+			func() float64 { l.mu.Lock(); defer l.mu.Unlock(); return float64(l.copied) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "raftsman_wal_write_amplification", Help: "Bytes written to the write-ahead log since its start for each byte appended."},
+			func() float64 { return l.Stats().WriteAmplification() }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "raftsman_wal_size_bytes", Help: "Bytes of all files of the write-ahead log."},
 			func() float64 { l.mu.Lock(); defer l.mu.Unlock(); return float64(l.sizeLocked()) }),

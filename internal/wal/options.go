@@ -26,18 +26,26 @@ type Options struct {
 	// and bounds a single entry. Default 64 MiB. Files of another size that
 	// are there already stay as they are.
 	FileSize int64
-	// SizeLimit is the size of the whole log, in bytes, above which groups
-	// that pin the oldest file have their live frames copied forward. Groups
-	// with more than half a file of live entries are not, so the limit is
-	// soft. Default 1 GiB.
+	// SizeLimit is what all files of the log, prepared and spare ones too, take
+	// at most, in bytes (8 KiB for their bounds come on top); at least eight files for that. Well before it the log
+	// copies live frames of its oldest file forward, and closer to it appends
+	// wait for up to maxSlowDown each. Live entries beyond half of it are the
+	// owners' to release, by snapshots (OnPressure). Default 1 GiB.
 	SizeLimit int64
 	// TailBytes is the memory for recent entries of all groups together.
 	// Default 128 MiB; negative: none.
 	TailBytes int64
 
+	// OnPressure is called at each new file while the log takes more than half
+	// of SizeLimit, and by appends that wait for room: the owners of the groups
+	// with most live entries should take snapshots soon. It must not block.
+	OnPressure func()
 	// OnFatal is called once when a write or fsync has failed; the log accepts
-	// nothing more. It runs on a goroutine of the log and must not call Close.
-	OnFatal func(error)
+	// nothing more. It runs on a goroutine of the log, before any caller gets
+	// the error, and must not call Close.
+	OnFatal  func(error)
+	slowDown time.Duration // maxSlowDown, but in tests
+
 	// Registerer gets the metrics raftsman_wal_*, until Close; may be nil.
 	Registerer prometheus.Registerer
 }
@@ -54,6 +62,9 @@ func (o *Options) validate() error {
 	}
 	if o.SizeLimit == 0 {
 		o.SizeLimit = 1 << 30
+	}
+	if o.slowDown == 0 {
+		o.slowDown = maxSlowDown
 	}
 	if o.TailBytes == 0 {
 		o.TailBytes = 128 << 20
@@ -76,6 +87,14 @@ const (
 	flushLazy  = 256                    // removals queued before they are written by themselves
 	maxSpares  = 4
 )
+
+// WriteAmplification is how many bytes were written for each that was appended.
+func (s Stats) WriteAmplification() float64 {
+	if s.WrittenBytes <= s.CopiedBytes {
+		return 1
+	}
+	return float64(s.WrittenBytes) / float64(s.WrittenBytes-s.CopiedBytes)
+}
 
 // Stats says how the log is.
 type Stats struct {

@@ -55,6 +55,7 @@ func (l *Log) nextJob() func() error {
 			f := l.files[0]
 			l.files[0] = nil
 			l.files = l.files[1:]
+			l.handed += f.size
 			return func() error { return l.release(f) }
 		}
 		last := l.files[len(l.files)-1]
@@ -75,6 +76,9 @@ func (l *Log) nextJob() func() error {
 // a spare. The directory is synced before the bytes may change, and before the
 // next file can go.
 func (l *Log) release(f *logFile) error {
+	if err := l.mustBegin(f.seq + 1); err != nil {
+		return err
+	}
 	s := &spare{file: f.file, path: l.sparePath()}
 	if err := l.opts.FS.Rename(f.path, s.path); err != nil {
 		return err
@@ -83,10 +87,11 @@ func (l *Log) release(f *logFile) error {
 		return err
 	}
 	l.mu.Lock()
-	keep := f.size == l.opts.FileSize && len(l.spares) < maxSpares && l.sizeLocked()+f.size <= l.opts.SizeLimit
+	keep := f.size == l.opts.FileSize && len(l.spares) < maxSpares && l.sizeLocked() <= l.opts.SizeLimit-l.opts.FileSize
 	keep = keep || f.size == l.opts.FileSize && len(l.spares) == 0 && l.next == nil
 	if keep {
 		l.spares = append(l.spares, s)
+		l.handed -= f.size
 	}
 	l.mu.Unlock()
 	if !keep {
@@ -95,13 +100,27 @@ func (l *Log) release(f *logFile) error {
 		}
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !keep {
+		l.handed -= f.size
+	}
 	l.noSpace = nil // there may be some now
-	l.mu.Unlock()
+	if l.freed != nil {
+		close(l.freed)
+		l.freed = nil
+	}
 	return nil
 }
 
 func (l *Log) discard(s *spare) error {
 	return errors.Join(s.file.Close(), l.opts.FS.Remove(s.path))
+}
+
+// hand counts what the preparer takes into its hands, or gives back.
+func (l *Log) hand(bytes int64) {
+	l.mu.Lock()
+	l.handed += bytes
+	l.mu.Unlock()
 }
 
 // prepareNext makes the file that will follow the current one.
@@ -112,10 +131,12 @@ func (l *Log) prepareNext(seq uint64) error {
 		s = l.spares[n-1]
 		l.spares = l.spares[:n-1]
 	}
+	l.handed += l.opts.FileSize
 	l.mu.Unlock()
 	var err error
 	if s == nil {
 		if s, err = l.allocate(l.sparePath(), l.opts.FileSize); err != nil {
+			l.hand(-l.opts.FileSize)
 			return l.full(err)
 		}
 	}
@@ -123,20 +144,27 @@ func (l *Log) prepareNext(seq uint64) error {
 	if f.life, err = l.name(s, seq); err != nil {
 		return errors.Join(err, s.file.Close())
 	}
+	if err := l.mustEnd(seq); err != nil {
+		return errors.Join(err, s.file.Close())
+	}
 	l.mu.Lock()
 	l.next = f
+	l.handed -= l.opts.FileSize
 	l.work.Signal()
 	l.mu.Unlock()
 	return nil
 }
 
 func (l *Log) prepareReserve() error {
+	l.hand(l.opts.reserveSize())
 	s, err := l.allocate(vfs.Join(l.opts.Dir, reserveName), l.opts.reserveSize())
 	if err != nil {
+		l.hand(-l.opts.reserveSize())
 		return l.full(err)
 	}
 	l.mu.Lock()
 	l.reserve = s
+	l.handed -= l.opts.reserveSize()
 	l.mu.Unlock()
 	return nil
 }

@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -24,6 +25,12 @@ func (l *Log) recover() error {
 	set, err := openSources(dir, names, fsys.OpenWrite, &l.opts.Identity)
 	var last *source
 	var torn *bad
+	if err == nil {
+		err = l.checkBounds(set)
+	}
+	if err == nil {
+		err = checkChain(set)
+	}
 	if err == nil {
 		last, torn, err = scanAll(set, l.replay)
 	}
@@ -57,6 +64,11 @@ func (l *Log) adopt(set []*source, last *source, torn *bad) error {
 				return s.damage(linkOffset, "more than one file is not begun")
 			}
 			// Prepared for another file size.
+			if l.bounds != nil {
+				if err := l.mustEnd(s.seq - 1); err != nil {
+					return fmt.Errorf("remove %s: %w", f.path, err)
+				}
+			}
 			if err := errors.Join(s.file.Close(), l.opts.FS.Remove(f.path)); err != nil {
 				return fmt.Errorf("remove %s: %w", f.path, err)
 			}
@@ -66,6 +78,13 @@ func (l *Log) adopt(set []*source, last *source, torn *bad) error {
 	if torn.reason != endOfBatches {
 		l.opts.Logger.Info("left out a torn batch at the end of the write-ahead log", "file", last.file.Name(), "offset", torn.off, "reason", torn.reason)
 	}
+	// What is not there at this start must not be there at the next: a later
+	// write, torn too, could bring the very bytes that the torn batch lacks.
+	if n := min(batchHead, last.size-last.end); n > 0 {
+		if _, err := last.file.WriteAt(make([]byte, n), last.end); err != nil {
+			return fmt.Errorf("erase what is torn at byte %d of %s: %w", last.end, last.file.Name(), err)
+		}
+	}
 	// After a crash of the process alone, the last batch may be whole in the
 	// cache and not on the disk; so may a name.
 	if err := last.file.Sync(); err != nil {
@@ -73,6 +92,12 @@ func (l *Log) adopt(set []*source, last *source, torn *bad) error {
 	}
 	if err := l.opts.FS.SyncDir(l.opts.Dir); err != nil {
 		return fmt.Errorf("sync write-ahead log: %w", err)
+	}
+	if err := l.joinLoose(); err != nil {
+		return err
+	}
+	if err := l.adoptBounds(); err != nil {
+		return fmt.Errorf("open write-ahead log: %w", err)
 	}
 	l.countLive()
 	return nil
@@ -102,6 +127,13 @@ func (l *Log) begin(set []*source) error {
 			return fail(err)
 		}
 	}
+	var err error
+	if l.bounds == nil {
+		path := vfs.Join(l.opts.Dir, boundsName)
+		if l.bounds, err = createBounds(l.opts.FS, path, l.opts.Identity, 1, 0); err != nil {
+			return fail(err)
+		}
+	}
 	s, err := l.allocate(l.sparePath(), l.opts.FileSize)
 	if err != nil {
 		return fail(err)
@@ -118,6 +150,9 @@ func (l *Log) begin(set []*source) error {
 		return fail(err)
 	}
 	if err := f.file.Sync(); err != nil {
+		return fail(err)
+	}
+	if err := l.mustEnd(1); err != nil {
 		return fail(err)
 	}
 	return nil
@@ -178,12 +213,14 @@ func (l *Log) replayFrame(f Frame) (reason string) {
 		}
 		g.appendLocked(f.Index, f.Term, p)
 	case KindTruncate:
+		maps.DeleteFunc(g.loose, func(i uint64, _ slot) bool { return i >= f.Index })
 		if len(g.slots) > 0 && f.Index <= g.lastLocked() {
 			keep := max(f.Index, g.first) - g.first
 			g.bytes = g.slots[keep].before
 			g.slots = g.slots[:keep]
 		}
 	case KindRelease:
+		maps.DeleteFunc(g.loose, func(i uint64, _ slot) bool { return i <= f.Index })
 		if n := len(g.slots); n > 0 && f.Index >= g.first {
 			keep := min(f.Index-g.first+1, uint64(n))
 			g.slots = g.slots[keep:]
@@ -192,9 +229,11 @@ func (l *Log) replayFrame(f Frame) (reason string) {
 	case KindStable, KindVote:
 		g.setLocked(f.Kind, f.Term, slices.Clone(f.Data), slices.Clone(f.Extensions), p)
 	case KindDrop:
-		g.first, g.slots, g.stable, g.vote, g.term = 0, nil, nil, value{}, 0
+		g.first, g.slots, g.loose, g.stable, g.vote, g.term = 0, nil, nil, nil, value{}, 0
 	case KindRewrite:
-		g.first, g.slots = 0, nil
+		g.first, g.slots, g.loose = 0, nil, nil
+	case KindMoved:
+		return g.replayMoved(f.Index, f.Term, p)
 	default:
 		return fmt.Sprintf("frame of %s is unknown to this version", f.Kind)
 	}

@@ -262,7 +262,7 @@ func FuzzRecover(f *testing.F) {
 		if len(data) > 1<<16 {
 			return
 		}
-		head, err := encodeBirth(salt, self)
+		head, err := firstVersion(salt)
 		must(t, err)
 		copy(head[linkOffset:], encodeLink(salt, link{}))
 		m := newMem(t)

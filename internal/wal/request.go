@@ -50,8 +50,7 @@ type copied struct {
 	group *Group
 	kind  Kind
 	index uint64 // of an entry
-	count int    // KindRewrite: entries that follow
-	from  place  // KindRewrite: none
+	from  place
 }
 
 var requests = sync.Pool{New: func() any { return &request{done: make(chan error, 1)} }}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -62,6 +63,12 @@ func (s *Session) campaign(ctx context.Context, name, key string, value []byte) 
 		return nil, s.cause(ctx, err)
 	}
 	defer release()
+	var sweeper sync.WaitGroup
+	defer sweeper.Wait()
+	sctx, stop := context.WithCancel(ctx)
+	defer stop()
+	s.sweepOnce(ctx, name) // before, since the own key may be one
+	sweeper.Go(func() { s.sweep(sctx, name) })
 	if err := e.Campaign(ctx, string(value)); err != nil {
 		return nil, s.cause(ctx, err)
 	}
@@ -95,7 +102,7 @@ func (s *Session) campaign(ctx context.Context, name, key string, value []byte) 
 // cause prefers the reason why ctx ended, the session's end above all, to
 // etcd's way of saying that it did.
 func (s *Session) cause(ctx context.Context, err error) error {
-	if s.ctx.Err() != nil {
+	if s.gone(err) || s.ctx.Err() != nil {
 		return s.Err()
 	}
 	if ctx.Err() != nil {

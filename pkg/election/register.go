@@ -64,7 +64,7 @@ func (s *Session) putIf(ctx context.Context, key string, value []byte, cmp clien
 		Else(clientv3.OpGet(key)).
 		Commit()
 	if err != nil {
-		if s.ctx.Err() != nil {
+		if s.gone(err) || s.ctx.Err() != nil {
 			err = s.Err()
 		}
 		return nil, err

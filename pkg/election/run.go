@@ -206,7 +206,7 @@ func (r *runner) evict(ctx context.Context, held *HeldError, bound time.Duration
 // keepRegistered writes a registered key again when somebody has deleted or
 // overwritten it, with the value that Register gives then.
 func (r *runner) keepRegistered(ctx context.Context, s *Session, key string) {
-	pause := backoff{min: r.cfg.MinBackoff, max: r.cfg.MaxBackoff}
+	pause, told := backoff{min: r.cfg.MinBackoff, max: r.cfg.MaxBackoff}, ""
 	for ctx.Err() == nil {
 		resp, err := r.client.Get(ctx, key)
 		if err == nil && len(resp.Kvs) > 0 && resp.Kvs[0].Lease == int64(s.lease) {
@@ -217,17 +217,40 @@ func (r *runner) keepRegistered(ctx context.Context, s *Session, key string) {
 			continue
 		}
 		if err == nil {
-			for _, reg := range r.cfg.Register() {
-				if reg.Key == key {
-					err = s.Register(ctx, key, reg.Value)
-				}
-			}
-			if ctx.Err() == nil {
+			err = r.registerAgain(ctx, s, key)
+			if ctx.Err() == nil && (err == nil || err.Error() != told) {
 				r.cfg.Session.Logger.Warn("registered key was deleted or overwritten by somebody else, writing it again", "key", key, "err", err)
+			}
+			if told = ""; err != nil {
+				told = err.Error()
 			}
 		}
 		sleep(ctx, s.cfg.Clock, pause.next())
 	}
+}
+
+// registerAgain writes a registered key again; one that somebody else holds is
+// taken over if OnHeld says so.
+func (r *runner) registerAgain(ctx context.Context, s *Session, key string) error {
+	for _, reg := range r.cfg.Register() {
+		if reg.Key != key {
+			continue
+		}
+		err := s.Register(ctx, key, reg.Value)
+		var held *HeldError
+		if !errors.As(err, &held) || r.cfg.OnHeld == nil {
+			return err
+		}
+		takeOver, herr := r.cfg.OnHeld(held)
+		if herr != nil || !takeOver {
+			return errors.Join(err, herr)
+		}
+		if err := r.evict(ctx, held, s.ttl/4); err != nil {
+			return err
+		}
+		return s.Register(ctx, key, reg.Value)
+	}
+	return nil
 }
 
 // lead campaigns and leads until the session, or ctx, is over.

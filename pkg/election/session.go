@@ -209,11 +209,7 @@ func (s *Session) renew(last time.Time) {
 		case err == nil:
 			s.extend(sent, ttl)
 			failing, wait = false, s.ttl/3
-		case errors.Is(err, rpctypes.ErrLeaseNotFound):
-			s.mu.Lock()
-			s.revoked = true
-			s.endLocked(ErrLeaseGone)
-			s.mu.Unlock()
+		case s.gone(err):
 		default:
 			if !failing && s.ctx.Err() == nil {
 				s.cfg.Logger.Warn("lease could not be renewed, trying again", "lease", s.hex(), "deadline", s.Deadline(), "err", err)
@@ -221,6 +217,19 @@ func (s *Session) renew(last time.Time) {
 			failing, wait = true, retry
 		}
 	}
+}
+
+// gone says whether etcd has answered that it has no such lease; the session is
+// over then.
+func (s *Session) gone(err error) bool {
+	if !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revoked = true
+	s.endLocked(ErrLeaseGone)
+	return true
 }
 
 // renewOnce sends one renewal. It is given up after a quarter of the TTL, so

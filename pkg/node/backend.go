@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -168,13 +169,33 @@ func (b backend) leader(v *cluster.View, topic string, id partitionID) (l leader
 			}
 		}
 	}
+	connected := b.n.store.Connected() // else what is registered may be dead
 	for node, status := range v.Status {
 		if term := status.Leads[topic][id.index]; term > l.term {
 			_, registered := v.Nodes[node]
-			l, ok = leader{node: node, term: term}, registered
+			l, ok = leader{node: node, term: term}, registered && (connected || b.n.alive(node))
 		}
 	}
 	return l, ok
+}
+
+// whoLeads says whether this node takes batches of a partition, or another one
+// has said that it does, in the own replica's term or a later one. What raft says
+// comes a little before the other one takes batches.
+func (b backend) whoLeads(id partitionID) (here, elsewhere bool) {
+	l, ok := b.n.leaders.of(id)
+	elsewhere = ok && l.node != b.NodeID() && b.n.alive(l.node)
+	if p, open := b.n.replicas.get(id); open {
+		here = p.Takes()
+		elsewhere = elsewhere && l.term >= p.Group().Status().Term
+	}
+	return here, elsewhere
+}
+
+// ledElsewhere says whether another node is known to lead a partition.
+func (b backend) ledElsewhere(id partitionID) bool {
+	_, elsewhere := b.whoLeads(id)
+	return elsewhere
 }
 
 func (b backend) TopicsChanged() <-chan struct{} { return b.n.changes.wait() }
@@ -185,11 +206,12 @@ func (b backend) Partition(topic string, index int32) (kafka.Partition, error) {
 	if !ok || index < 0 || index >= t.Partitions {
 		return nil, kerr.UnknownTopicOrPartition
 	}
-	p, ok := b.n.replicas.get(partitionID{t.ID, index})
-	if !ok {
+	id := partitionID{t.ID, index}
+	p, ok := b.n.replicas.get(id)
+	if !ok || b.n.stuck.Load() && b.ledElsewhere(id) {
 		return nil, kerr.NotLeaderForPartition
 	}
-	return localPartition{p}, nil
+	return localPartition{p, &b.n.space, &b.n.redirects, id}, nil
 }
 
 func (b backend) CreateTopic(ctx context.Context, spec kafka.CreateTopicSpec) (kafka.TopicInfo, error) {
@@ -200,13 +222,16 @@ func (b backend) CreateTopic(ctx context.Context, spec kafka.CreateTopicSpec) (k
 		return kafka.TopicInfo{}, kafka.Errorf(kerr.InvalidConfig, "%s", err.Error())
 	}
 	v := b.n.store.View()
-	live := len(v.Nodes)
 	rf := spec.ReplicationFactor
 	if rf <= 0 {
 		// Nodes that are away for the moment count: a topic that was made with
 		// fewer replicas would keep them.
-		known := max(live, int(v.NodeIDs.Next)-1, 1)
+		known := max(len(v.Nodes), int(v.NodeIDs.Next)-1, 1)
 		rf = int16(min(3, known))
+	}
+	live, reached := b.registered(ctx, int(rf))
+	if int(rf) > live && int(rf) <= reached {
+		return kafka.TopicInfo{}, kafka.Errorf(kerr.RequestTimedOut, "%d nodes can be reached, and %d of them are registered in etcd by now: try again.", reached, live)
 	}
 	if int(rf) > live {
 		return kafka.TopicInfo{}, kafka.Errorf(kerr.InvalidReplicationFactor, "Replication factor: %d larger than available brokers: %d.", rf, live)
@@ -236,6 +261,35 @@ func (b backend) CreateTopic(ctx context.Context, spec kafka.CreateTopicSpec) (k
 		info.Partitions[i] = kafka.PartitionInfo{Index: int32(i), Leader: -1, Epoch: -1, Replicas: make([]int32, rf)}
 	}
 	return info, nil
+}
+
+// registerWait is how long a new topic waits for nodes that are there and not
+// registered yet.
+const registerWait = 5 * time.Second
+
+// registered counts the registered nodes and those that answer. When there are
+// fewer than wanted and more answer, their leases ran out while etcd was away;
+// they register again in a moment, for which it waits.
+func (b backend) registered(ctx context.Context, want int) (live, reached int) {
+	live, reached = len(b.n.store.View().Nodes), b.reached()
+	if live >= want || reached < want || !b.n.store.Connected() {
+		return live, reached
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerWait)
+	defer cancel()
+	b.n.store.WaitFor(ctx, func(v *cluster.View) bool { return len(v.Nodes) >= want })
+	return len(b.n.store.View().Nodes), b.reached()
+}
+
+// reached counts this node and the peers that answer it.
+func (b backend) reached() int {
+	n := 1
+	for _, peer := range b.n.peers.Peers() {
+		if b.n.alive(peer) {
+			n++
+		}
+	}
+	return n
 }
 
 func (b backend) DeleteTopic(ctx context.Context, name string) error {
@@ -279,7 +333,7 @@ func (b backend) clusterError(err error) error {
 		{cluster.ErrInvalidTopic, kerr.InvalidTopicException},
 		{cluster.ErrInvalidPartitions, kerr.InvalidPartitions},
 		{cluster.ErrInvalidReplicationFactor, kerr.InvalidReplicationFactor},
-		{cluster.ErrFrozen, kerr.NotController},
+		{cluster.ErrFrozen, kerr.RequestTimedOut}, // clients give up in time and show the reason
 		{cluster.ErrUnavailable, kerr.RequestTimedOut},
 	} {
 		if errors.Is(err, e.is) {

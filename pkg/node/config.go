@@ -69,6 +69,32 @@ type Config struct {
 	// file, unless the topic says otherwise (--segment-bytes). Default 256 MiB.
 	SegmentBytes int64
 
+	// CatchUpRate is how many bytes of segments the node sends in a second to
+	// followers that are further behind than its write-ahead log reaches back,
+	// all of them together (--catchup-rate). Default 100 MiB; -1 (0 for the
+	// flag) is no limit, else at least 1 MiB. A follower that would never catch
+	// up at that rate is sent twice what is written meanwhile.
+	CatchUpRate int64
+	// CatchUpConcurrency is how many such followers the node sends to at once
+	// (--catchup-concurrency). Default 2, at most 64.
+	CatchUpConcurrency int
+
+	// RebalanceRate is how many bytes a second the node sends, and how many it
+	// receives, for replicas that are moved or rebuilt (--rebalance-rate).
+	// Default 50 MiB; -1 (0 for the flag) is no limit, else at least 1 MiB.
+	RebalanceRate int64
+	// RebalanceMoves is how many replicas are moved at a time in the whole
+	// cluster, when this node is the winner (--rebalance-moves). Default 8.
+	RebalanceMoves int
+	// ReplicaRebuildDelay is how long a node may be away before its replicas are
+	// rebuilt on others, when this node is the winner (--replica-rebuild-delay).
+	// Default 10 min; negative (0 for the flag): never.
+	ReplicaRebuildDelay time.Duration
+	// DrainTimeout is how long a node that is told to stop waits for its
+	// leaderships to be taken over (--drain-timeout). Default 30 s; negative (0
+	// for the flag): it does not wait.
+	DrainTimeout time.Duration
+
 	// AutoCreateTopics lets a client create a topic by asking for it
 	// (--auto-create-topics). Default off.
 	AutoCreateTopics bool
@@ -83,26 +109,44 @@ type Config struct {
 	// unless the topic says otherwise (--message-max-bytes). Default
 	// 1,048,588, as in Kafka; at most 64 MiB.
 	MessageMaxBytes int32
+	// KafkaMaxRequestMemory bounds the bytes of all Kafka clients' requests in
+	// flight together (--kafka-max-request-memory). A request waits unread until
+	// it fits. Default 512 MiB; at least 1 MiB.
+	KafkaMaxRequestMemory int64
+	// KafkaMaxResponseMemory bounds the bytes of all responses that clients have
+	// not taken yet (--kafka-max-response-memory). Fetches get less as it fills
+	// up. Default 512 MiB; at least 1 MiB.
+	KafkaMaxResponseMemory int64
 
-	// HeartbeatTimeout is how long a follower waits for its leader before it
-	// stands for election by itself (--heartbeat-timeout). A lost
-	// connection or lost pings are acted on much earlier. Default 2 s.
+	// HeartbeatTimeout is how long raft lets a follower wait for its leader
+	// before it stands for election by itself (--heartbeat-timeout). Lost nodes
+	// are noticed much earlier (docs/adr/0007). Default 20 s.
 	HeartbeatTimeout time.Duration
 	// ElectionTimeout is how long a candidate waits for votes
 	// (--election-timeout). At least HeartbeatTimeout. Default: as
 	// HeartbeatTimeout.
 	ElectionTimeout time.Duration
-	// LeaderLease is how long a leader leads without hearing from a majority
-	// (--leader-lease). It must exceed the worst fsync, and be at most
-	// HeartbeatTimeout. Default: as HeartbeatTimeout.
+	// LeaderLease is how long a leader leads while the nodes of a majority of its
+	// replicas can't be reached (--leader-lease). Default 2 s.
 	LeaderLease time.Duration
 
 	// PprofEnabled serves Go's profiles below /debug/pprof/ on HTTPAddr
 	// (--pprof). Default off.
 	PprofEnabled bool
 
+	// MinFreeDisk is the space in bytes, in the file system of DataDir, below
+	// which the node takes no more records from clients (--min-free-disk).
+	// What it follows still needs some: at least WAL.FileSize and a few
+	// segments. Negative: none is kept. Default 512 MiB.
+	MinFreeDisk int64
+
 	// Logger hears what the node does. Default: nowhere.
 	Logger *slog.Logger
+	// OnDiskFailure is called, at least once, when a write or fsync of the data
+	// directory has failed, before anybody else learns of it. A process of
+	// which the node is the purpose should end here: an orderly end may wait
+	// for the disk that failed. Default: Run ends with the error.
+	OnDiskFailure func(error)
 	// FS is the file system beneath the data directory. Default: the
 	// operating system's.
 	FS vfs.FS
@@ -166,8 +210,9 @@ type WAL struct {
 	// FileSize is the size of one log file in bytes (--wal-file-size).
 	// Default 64 MiB.
 	FileSize int64
-	// SizeLimit is how large the whole log should become at most, in bytes
-	// (--wal-size-limit). At least twice FileSize. Default 1 GiB.
+	// SizeLimit is how large the whole log becomes at most, in bytes, prepared
+	// and spare files too (--wal-size-limit). At least eight times FileSize.
+	// Default 1 GiB.
 	SizeLimit int64
 }
 
@@ -191,11 +236,20 @@ func (c *Config) setDefaults() {
 	or(&c.WAL.FileSize, 64<<20)
 	or(&c.WAL.SizeLimit, 1<<30)
 	or(&c.SegmentBytes, 256<<20)
+	or(&c.MinFreeDisk, 512<<20)
+	or(&c.CatchUpRate, 100<<20)
+	or(&c.CatchUpConcurrency, 2)
+	or(&c.RebalanceRate, 50<<20)
+	or(&c.RebalanceMoves, 8)
+	or(&c.ReplicaRebuildDelay, 10*time.Minute)
+	or(&c.DrainTimeout, 30*time.Second)
 	or(&c.DefaultPartitions, 1)
 	or(&c.MessageMaxBytes, 1<<20+12)
-	or(&c.HeartbeatTimeout, 2*time.Second)
+	or(&c.KafkaMaxRequestMemory, 512<<20)
+	or(&c.KafkaMaxResponseMemory, 512<<20)
+	or(&c.HeartbeatTimeout, 20*time.Second)
 	or(&c.ElectionTimeout, c.HeartbeatTimeout)
-	or(&c.LeaderLease, c.HeartbeatTimeout)
+	or(&c.LeaderLease, 2*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

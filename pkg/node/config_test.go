@@ -33,9 +33,13 @@ func TestValidateNamesTheFlag(t *testing.T) {
 		"--wal-file-size":              func(c *Config) { c.WAL.FileSize = 1 },
 		"--wal-size-limit":             func(c *Config) { c.WAL.SizeLimit = 1 },
 		"--segment-bytes":              func(c *Config) { c.SegmentBytes = 1 },
+		"--catchup-rate":               func(c *Config) { c.CatchUpRate = 1000 },
+		"--catchup-concurrency":        func(c *Config) { c.CatchUpConcurrency = 65 },
 		"--default-partitions":         func(c *Config) { c.DefaultPartitions = -1 },
 		"--default-replication-factor": func(c *Config) { c.DefaultReplicationFactor = -1 },
 		"--message-max-bytes":          func(c *Config) { c.MessageMaxBytes = 1 << 30 },
+		"--kafka-max-request-memory":   func(c *Config) { c.KafkaMaxRequestMemory = -1 },
+		"--kafka-max-response-memory":  func(c *Config) { c.KafkaMaxResponseMemory = 10 },
 		"--leader-lease":               func(c *Config) { c.LeaderLease = time.Hour },
 	} {
 		c := Config{DataDir: "d"}

@@ -23,21 +23,46 @@ import (
 // connect makes the etcd client and the view of the cluster. etcd need not
 // answer.
 func (n *Node) connect() error {
-	client, err := n.etcdClient()
+	client, err := etcdClient(n.cfg.Etcd, n.cfg.SessionTTL, n.handshakes())
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
 	n.etcd = client
+	n.warnOfCertificate()
 	n.onClose("etcd client", client.Close)
 	n.store, err = cluster.New(cluster.Options{
-		Client: client, Cluster: n.cfg.Cluster, Prefix: n.cfg.Etcd.Prefix,
+		Client: client, Cluster: n.cfg.Cluster, Prefix: n.cfg.Etcd.Prefix, Name: n.describe(), ClusterID: n.dir.id.ClusterID,
 		FS: n.cfg.FS, Dir: n.cfg.DataDir, Logger: n.log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	n.hadView = n.store.View().Source == cluster.SourceDisk
+	return nil
 }
 
-func (n *Node) etcdClient() (*clientv3.Client, error) {
-	e := n.cfg.Etcd
+// describe names this node to people who read etcd.
+func (n *Node) describe() string {
+	id := n.cfg.NodeID
+	if n.dir.set {
+		id = n.dir.id.NodeID
+	}
+	return fmt.Sprintf("node %d at %s", id, n.PeerAddr())
+}
+
+// DialEtcd makes a client of etcd. etcd need not answer. ttl is how long a lease
+// lives whose renewal the client is to be in time for.
+func DialEtcd(e Etcd, ttl time.Duration) (*clientv3.Client, error) {
+	client, err := etcdClient(e, ttl, func(error) {})
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	return client, nil
+}
+
+// etcdClient makes a client. failed is told of TLS that fails, and of nil when it
+// went well.
+func etcdClient(e Etcd, ttl time.Duration, failed func(error)) (*clientv3.Client, error) {
 	endpoints := e.Endpoints
 	if e.DiscoverySRV != "" {
 		found, err := srv.GetClient("etcd-client", e.DiscoverySRV, "")
@@ -64,16 +89,24 @@ func (n *Node) etcdClient() (*clientv3.Client, error) {
 	}
 	// Without a keep-alive time of its own the client takes half a minute to
 	// notice a dead endpoint, longer than a lease lasts.
-	alive := n.cfg.SessionTTL / 3
+	alive := ttl / 3
+	options := []grpc.DialOption{
+		// gRPC's own backoff grows to two minutes: too long after an outage.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 3 * time.Second,
+		}),
+	}
+	if user != "" {
+		options = append(options, authenticateLater())
+	}
+	if tlsConfig != nil && len(endpoints) > 0 && strings.HasPrefix(endpoints[0], "https://") {
+		options = append(options, grpc.WithTransportCredentials(newTellingTLS(tlsConfig, failed)))
+	}
 	return clientv3.New(clientv3.Config{
 		Endpoints: endpoints, TLS: tlsConfig, Username: user, Password: password,
 		DialTimeout: 3 * time.Second, DialKeepAliveTime: alive, DialKeepAliveTimeout: alive,
-		Logger: zap.NewNop(),
-		// gRPC's own backoff grows to two minutes: too long after an outage.
-		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: 3 * time.Second,
-		})},
+		Logger: zap.NewNop(), DialOptions: options,
 	})
 }
 
@@ -90,12 +123,12 @@ func (n *Node) identify(ctx context.Context) error {
 	told := false
 	for {
 		err := n.claim(ctx)
-		if err == nil || ctx.Err() != nil || !errors.Is(err, cluster.ErrUnavailable) {
+		if err == nil || ctx.Err() != nil || !errors.Is(err, cluster.ErrUnavailable) && !errors.Is(err, cluster.ErrFrozen) {
 			return err
 		}
 		if !told {
 			told = true
-			n.log.Warn("a new node needs etcd to get its identity; waiting for it", "endpoints", n.cfg.Etcd.Endpoints, "err", err)
+			n.log.Warn("a new node needs etcd, with this cluster in it, to get its identity; waiting for it", "endpoints", n.cfg.Etcd.Endpoints, "err", err)
 		}
 		select {
 		case <-ctx.Done():

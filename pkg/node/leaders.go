@@ -37,6 +37,8 @@ type leader struct {
 	node   int32
 	term   uint64
 	inSync []int32 // nodes
+	// replica is the own one that leads; known in own only.
+	replica uint64
 }
 
 // leaderMessage goes from node to node.
@@ -86,17 +88,17 @@ func (l *leaders) led() map[partitionID]leader {
 	return maps.Clone(l.own)
 }
 
-// set notes what this node leads, and tells the peers.
-func (l *leaders) set(id partitionID, term uint64, leading bool, inSync []int32, peers []int32) {
+// set notes whether a replica here leads, and tells the peers.
+func (l *leaders) set(id partitionID, replica, term uint64, leading bool, inSync []int32, peers []int32) {
 	l.mu.Lock()
 	before, led := l.own[id]
-	if !leading && !led {
+	if !leading && (!led || before.replica != replica) {
 		l.mu.Unlock()
 		return
 	}
 	rec := leaderRecord{TopicID: id.topicID, Index: id.index, Term: term, Leading: leading, InSync: inSync}
 	if leading {
-		l.own[id] = leader{l.self, term, inSync}
+		l.own[id] = leader{l.self, term, inSync, replica}
 	} else {
 		delete(l.own, id)
 		rec.Term = before.term
@@ -170,7 +172,7 @@ func (l *leaders) mergeLocked(from int32, rec leaderRecord) (changed bool) {
 	if old.node == from && old.term == rec.Term && slices.Equal(old.inSync, rec.InSync) {
 		return false
 	}
-	l.known[id] = leader{from, rec.Term, rec.InSync}
+	l.known[id] = leader{node: from, term: rec.Term, inSync: rec.InSync}
 	return true
 }
 

@@ -11,14 +11,42 @@ import (
 )
 
 // localPartition is a replica as the Kafka server sees it.
-type localPartition struct{ p *partition.Partition }
+type localPartition struct {
+	p         *partition.Partition
+	space     *space
+	redirects *redirects
+	id        partitionID
+}
 
 var _ kafka.Partition = localPartition{}
 
 // Append implements kafka.Partition.
 func (l localPartition) Append(batch []byte, done func(kafka.AppendResult)) {
-	l.p.Append(batch, func(r partition.AppendResult) {
+	if l.space.full.Load() {
+		done(kafka.AppendResult{BaseOffset: -1, LogStart: -1, AppendTime: -1, Err: errDiskFull})
+		return
+	}
+	answer := func(r partition.AppendResult) {
 		done(kafka.AppendResult{BaseOffset: r.BaseOffset, LogStart: r.LogStart, AppendTime: -1, Err: kafkaError(r.Err)})
+	}
+	refused := func(r partition.AppendResult) func(bool) {
+		return func(here bool) {
+			if here && errors.Is(r.Err, partition.ErrNotTaken) {
+				l.p.Append(batch, answer)
+				return
+			}
+			answer(r)
+		}
+	}
+	if l.redirects.join(l.id, refused(partition.AppendResult{BaseOffset: -1, LogStart: -1, Err: partition.ErrNotTaken})) {
+		return
+	}
+	l.p.Append(batch, func(r partition.AppendResult) {
+		if errors.Is(r.Err, partition.ErrNotLeader) {
+			l.redirects.answer(l.id, refused(r))
+			return
+		}
+		answer(r)
 	})
 }
 
@@ -69,6 +97,10 @@ func kafkaError(err error) error {
 	if err == nil {
 		return nil
 	}
+	var damage *seglog.DamageError
+	if errors.As(err, &damage) { // other replicas have it: the client looks for another leader
+		return kafka.Errorf(kerr.KafkaStorageError, "%s", err.Error())
+	}
 	for _, e := range []struct {
 		is   error
 		code *kerr.Error
@@ -86,6 +118,8 @@ func kafkaError(err error) error {
 		{seglog.ErrCorrupt, kerr.CorruptMessage},
 		{seglog.ErrUnsupportedMagic, kerr.UnsupportedForMessageFormat},
 		{seglog.ErrUnknownCodec, kerr.UnsupportedCompressionType},
+		{seglog.ErrInvalidTimestamp, kerr.InvalidTimestamp},
+		{seglog.ErrTooLarge, kerr.MessageTooLarge},
 	} {
 		if errors.Is(err, e.is) {
 			return kafka.Errorf(e.code, "%s", err.Error())

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,21 +43,37 @@ type Node struct {
 	leaders     *leaders
 	verifier    *verifier
 	replicas    *replicas
+	mender      *mender
+	verifying   sync.Mutex // held by a verification of the cluster
 	producerIDs *producerIDs
 	kafka       *kafka.Server
 	gateway     *gateway.Server
 	closers     []closer
 
 	changes   changes
+	redirects redirects
+	load      load
+	shed      shedding
+	handover  *handover
+	freer     *freer
+	hurry     chan struct{} // closed by Hurry
+	hurryOnce sync.Once
 	topics    topicCache
 	kick      chan struct{} // the view, a leadership or a peer changed
+	scan      chan struct{} // the replicas are to be looked at, though the view did not change
 	started   time.Time
+	hadView   bool // view.json was there: the others know this node
 	ready     chan struct{}
 	readyOnce sync.Once
 	fatal     chan error
+	stuck     atomic.Bool // the disk of the write-ahead log hangs
+	slow      slowDisk
+	watched   watched
 
 	mu      sync.Mutex
 	session *election.Session // in etcd, nil while there is none
+	space   space
+
 	// registered: there was a session since the start; settled: the replicas of
 	// the first view were opened.
 	// inView: the node has seen its own registration.
@@ -77,14 +94,19 @@ func New(cfg Config) (_ *Node, err error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Logger, now: cfg.Clock, started: cfg.Clock(),
-		kick: make(chan struct{}, 1), ready: make(chan struct{}), fatal: make(chan error, 1),
+		kick: make(chan struct{}, 1), scan: make(chan struct{}, 1), ready: make(chan struct{}), fatal: make(chan error, 1), hurry: make(chan struct{}),
 	}
+	n.handover = newHandover(n)
+	n.redirects.known, n.redirects.changed = backend{n}.whoLeads, n.changes.wait
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if n.dir, err = openDataDir(cfg.FS, cfg.DataDir, cfg.RaftStore); err != nil {
+	if err := n.countSyncs(); err != nil {
+		return nil, err
+	}
+	if n.dir, err = openDataDir(n.cfg.FS, cfg.DataDir, cfg.RaftStore); err != nil {
 		return nil, err
 	}
 	n.onClose("data directory", n.dir.close)
@@ -161,16 +183,18 @@ func (n *Node) ID() int32 { return n.dir.id.NodeID }
 // away and it runs on what it knows, and its replicas are open.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
-// Run runs the node until ctx ends or it can't go on, and closes it. It returns
-// nil when ctx ended and everything was closed well.
-func (n *Node) Run(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
+// Run runs the node until stop ends or it can't go on, and closes it. When stop
+// has ended it first hands over what it leads (Config.DrainTimeout, Hurry). It
+// returns nil when stop ended and everything was closed well.
+func (n *Node) Run(stop context.Context) (err error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(stop))
 	var wg sync.WaitGroup
 	defer func() {
 		cancel()
 		if n.kafka != nil {
 			err = errors.Join(err, n.kafka.Close()) // answers what is pending while the replicas are still open
 		}
+		n.redirects.close()
 		// The peers take over as soon as this node's connections break; it may
 		// take etcd seconds, if it is away, to let go of the lease.
 		if n.replicas != nil {
@@ -186,10 +210,13 @@ func (n *Node) Run(ctx context.Context) (err error) {
 		return err
 	}
 	wg.Go(func() { n.background("metadata", n.store.Run(ctx)) })
-	if err := n.identify(ctx); err != nil {
-		if ctx.Err() != nil {
+	if err := n.identify(stop); err != nil {
+		if stop.Err() != nil {
 			return nil
 		}
+		return err
+	}
+	if err := n.refuseSecond(stop); err != nil {
 		return err
 	}
 	if err := n.openStores(); err != nil {
@@ -201,6 +228,13 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	wg.Go(func() { n.background("reconcile", n.reconcile(ctx)) })
 	wg.Go(func() { n.background("election", n.takePart(ctx)) })
 	wg.Go(func() { n.background("status", n.reportStatus(ctx)) })
+	wg.Go(func() { n.watchDisk(ctx) })
+	wg.Go(func() { n.watchHealth(ctx) })
+	wg.Go(func() { n.mender.run(ctx) })
+	wg.Go(func() { n.watchSpace(ctx) })
+	wg.Go(func() { n.watchSlowDisk(ctx) })
+	wg.Go(func() { n.handover.run(ctx) })
+	wg.Go(func() { n.freer.run(ctx) })
 	wg.Go(func() { n.background("HTTP server", n.gateway.Run(ctx)) })
 	wg.Go(func() {
 		n.takeBearings(ctx)
@@ -208,8 +242,18 @@ func (n *Node) Run(ctx context.Context) (err error) {
 	})
 
 	select {
-	case <-ctx.Done():
-		n.log.Info("stopping", "node", n.ID())
+	case <-stop.Done():
+	case err := <-n.fatal:
+		return err
+	}
+	n.log.Info("stopping", "node", n.ID())
+	drained := make(chan struct{})
+	wg.Go(func() {
+		defer close(drained)
+		n.drain(ctx)
+	})
+	select {
+	case <-drained:
 		return nil
 	case err := <-n.fatal:
 		return err
@@ -236,6 +280,7 @@ func (n *Node) fail(err error) {
 func (n *Node) openStores() error {
 	id := n.dir.id
 	n.peers = newPeers(id.NodeID)
+	n.loadPeers()
 	n.peers.update(n.store.View())
 	var err error
 	n.host, err = replication.Open(replication.Config{
@@ -243,25 +288,40 @@ func (n *Node) openStores() error {
 		Store: n.cfg.RaftStore, Listener: n.peerLn, Dial: n.cfg.Dial, Resolver: n.peers,
 		HeartbeatTimeout: n.cfg.HeartbeatTimeout, ElectionTimeout: n.cfg.ElectionTimeout, LeaderLease: n.cfg.LeaderLease,
 		WALFileSize: n.cfg.WAL.FileSize, WALSizeLimit: n.cfg.WAL.SizeLimit,
-		OnFatal: n.fail, FS: n.cfg.FS, Logger: n.log, Registerer: n.cfg.Registerer,
+		CatchUpRate: n.cfg.CatchUpRate, CatchUps: n.cfg.CatchUpConcurrency, MoveRate: n.cfg.RebalanceRate,
+		OnFatal: n.diskFailed, FS: n.cfg.FS, Logger: n.log, Registerer: n.cfg.Registerer,
 	})
 	if err != nil {
-		return err
+		return withRemedy(err)
 	}
 	n.onClose("replication", n.host.Close)
-	n.writer = seglog.NewWriter(seglog.WriterOptions{Logger: n.log})
+	n.writer = seglog.NewWriter(seglog.WriterOptions{Logger: n.log, FS: n.cfg.FS, Dir: n.dir.path()})
 	n.onClose("segment writer", n.writer.Close)
 	n.leaders = newLeaders(id.NodeID, func(to int32, msg []byte) { n.host.Net().Send(to, byte(kindLeaders), msg) }, n.wake, n.log)
 	n.replicas = &replicas{
 		fs: n.cfg.FS, dir: n.dir.path("partitions"), self: id.NodeID, incarnation: id.Incarnation, host: n.host,
-		segments: seglog.Options{FS: n.cfg.FS, Logger: n.log, Writer: n.writer, OnFatal: n.fail},
+		segments: seglog.Options{FS: n.cfg.FS, Logger: n.log, Writer: n.writer, OnFatal: n.diskFailed},
 		defaults: partition.Settings{
 			SegmentBytes: n.cfg.SegmentBytes, RetentionTime: 7 * 24 * time.Hour, RetentionBytes: -1,
 			MaxMessageBytes: n.cfg.MessageMaxBytes,
 		},
 		now: n.now, log: n.log, onStatus: n.onStatus,
-		open: make(map[partitionID]*opened), busy: make(map[partitionID]bool),
-		fail: make(map[partitionID]time.Time), onDisk: make(map[uint64]partitionID),
+		open: make(map[uint64]*opened), of: make(map[partitionID][]*opened), busy: make(map[partitionID]bool),
+		fail: make(map[partitionID]time.Time), onDisk: make(map[uint64]replicaFile),
+		aside: make(map[uint64]bool), freed: make(map[partitionID]map[uint64]bool), retired: make(map[uint64]uint64),
+	}
+	if n.mender, err = n.newMender(); err != nil {
+		return err
+	}
+	n.replicas.damaged = n.mender.add
+	if err := n.registerSpace(); err != nil {
+		return err
+	}
+	if err := n.registerSlowDisk(); err != nil {
+		return err
+	}
+	if n.freer, err = n.newFreer(); err != nil {
+		return err
 	}
 	if err := n.replicas.scan(); err != nil {
 		return err
@@ -270,10 +330,12 @@ func (n *Node) openStores() error {
 		return err
 	}
 	n.onClose("replicas", n.replicas.close)
-	n.producerIDs = &producerIDs{alloc: n.store.AllocProducerIDs, log: n.log}
+	n.producerIDs = &producerIDs{fs: n.cfg.FS, dir: n.cfg.DataDir, id: id, alloc: n.store.AllocProducerIDs, log: n.log}
+	n.producerIDs.load()
 	n.onClose("producer ids", func() error { n.producerIDs.close(); return nil })
 	n.verifier = n.newVerifier()
 	n.watchPeers()
+	n.handleDigests()
 	return n.host.Start()
 }
 
@@ -287,13 +349,16 @@ func (n *Node) openDoors() error {
 	n.kafka, err = kafka.New(kafka.Options{
 		Listeners: n.kafkaLns, Backend: backend{n}, Logger: n.log, Registerer: n.cfg.Registerer,
 		AutoCreate: n.cfg.AutoCreateTopics, DefaultPartitions: n.cfg.DefaultPartitions, DefaultRF: rf,
-		Limits: kafka.Limits{MaxMessageBytes: int(n.cfg.MessageMaxBytes)},
+		Limits: kafka.Limits{
+			MaxMessageBytes:  int(n.cfg.MessageMaxBytes),
+			MaxRequestMemory: n.cfg.KafkaMaxRequestMemory, MaxResponseMemory: n.cfg.KafkaMaxResponseMemory,
+		},
 	})
 	if err != nil {
 		return err
 	}
 	n.gateway, err = gateway.New(gateway.Options{
-		Listener: n.httpLn, Ready: n.readiness, ClusterJSON: n.clusterJSON,
+		Listener: n.httpLn, Ready: n.readiness, ClusterJSON: n.clusterJSON, Evidence: n.evidence, Recovery: n.recovery(), Operator: operator{n}, Verify: n.verify,
 		Gatherer: gatherer(n.cfg.Registerer), Pprof: n.cfg.PprofEnabled, Logger: n.log,
 	})
 	return err
@@ -316,6 +381,14 @@ func (n *Node) wake() {
 	n.changes.notify()
 	select {
 	case n.kick <- struct{}{}:
+	default:
+	}
+}
+
+// rescan has reconcile look at the replicas again.
+func (n *Node) rescan() {
+	select {
+	case n.scan <- struct{}{}:
 	default:
 	}
 }

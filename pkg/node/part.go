@@ -2,12 +2,9 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"sync"
@@ -50,52 +47,18 @@ func (n *Node) takePart(ctx context.Context) error {
 		},
 		Name: keys.Election(), Value: candidate,
 		Lead: func(ctx context.Context, l *election.Leadership) error {
-			return controller.Run(ctx, l, n.store, n.log)
+			return controller.Run(ctx, l, n.store, controller.Options{
+				RebuildDelay: n.cfg.ReplicaRebuildDelay, Moves: n.cfg.RebalanceMoves, Rate: n.cfg.RebalanceRate,
+			}, n.log)
 		},
 	})
-}
-
-// onHeld decides when another lease holds this node's key. Its own former
-// process is dead, since this one has its directory and a port of it; anybody else
-// is asked.
-func (n *Node) onHeld(held *election.HeldError) (takeOver bool, err error) {
-	var other cluster.Node
-	if json.Unmarshal(held.Value, &other) != nil {
-		return false, nil // nonsense under a lease: wait until it expires
-	}
-	me := n.self()
-	if other.Incarnation == me.Incarnation && (other.Peer == me.Peer || other.Kafka == me.Kafka || other.HTTP == me.HTTP) {
-		return true, nil
-	}
-	if !n.answers(other) {
-		return false, nil // probably dead: wait until its lease expires
-	}
-	return false, fmt.Errorf("node id %d is in use by a live process at %s (pid %d, incarnation %s): give this node another --node-id, or stop that one",
-		n.ID(), other.Peer, other.PID, other.Incarnation)
-}
-
-// answers asks at a node's HTTP address whether it is that node that serves
-// there: another one may have its address by now.
-func (n *Node) answers(other cluster.Node) bool {
-	client := http.Client{Timeout: 2 * time.Second}
-	resp, err := client.Get("http://" + other.HTTP + "/cluster.json")
-	if err != nil {
-		return false
-	}
-	defer resp.Body.Close()
-	var found struct {
-		Self struct {
-			Incarnation string `json:"incarnation"`
-		} `json:"self"`
-	}
-	err = json.NewDecoder(io.LimitReader(resp.Body, 16<<20)).Decode(&found)
-	return err == nil && found.Self.Incarnation == other.Incarnation
 }
 
 func (n *Node) setSession(s *election.Session) {
 	n.mu.Lock()
 	n.session, n.registered = s, true
 	n.mu.Unlock()
+	n.store.Retry()
 	n.producerIDs.refill(context.Background()) // while etcd is there
 	n.checkReady()
 	n.wake()
@@ -122,7 +85,8 @@ func (n *Node) self() cluster.Node {
 	me := cluster.Node{
 		Node: n.ID(), Incarnation: n.dir.id.Incarnation, Kafka: n.kafkaLns[0].Advertised, HTTP: httpAddr, Peer: peer,
 		Rack: n.cfg.Rack, Version: n.cfg.Version, PID: os.Getpid(), Started: n.started.UTC().Truncate(time.Second),
-		State: cluster.StateReady, Leads: n.leaders.count(), Replicas: n.replicas.count(),
+		State: n.state(), Leads: n.leaders.count(), Replicas: n.replicas.count(),
+		Load: n.load.note(time.Now(), n.host.WrittenBytes()), SlowDiskMS: n.slow.milliseconds(),
 	}
 	if len(listeners) > 1 {
 		me.Listeners = listeners
@@ -139,6 +103,7 @@ func (n *Node) reconcile(ctx context.Context) error {
 	retell := time.NewTicker(retellLeaders)
 	defer retell.Stop()
 	var last *cluster.View
+	var saver peerSaver
 	pending := true
 	for {
 		v := n.store.View()
@@ -148,6 +113,9 @@ func (n *Node) reconcile(ctx context.Context) error {
 			pending = n.replicas.reconcile(ctx, v)
 			if v != last {
 				n.forgetLeaders(v)
+			}
+			if len(v.Broken) > 0 {
+				n.wake() // a key of this node's may be among them
 			}
 			last = v
 			if v.Source != cluster.SourceNone {
@@ -159,10 +127,17 @@ func (n *Node) reconcile(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-n.scan:
+			pending = true
 		case <-retry.C:
+			n.checkReady()
 			n.refreshInSync()
+			saver.save(n)
 		case <-retell.C:
 			for _, peer := range n.peers.Peers() {
+				n.tellAddress(peer)
+				n.tellHolds(peer)
+				n.tellRecovered(peer)
 				n.leaders.tellAll(peer)
 			}
 		}
@@ -185,15 +160,18 @@ func (n *Node) forgetLeaders(v *cluster.View) {
 }
 
 // onStatus comes from a replica whose leadership changed; it must not block.
-func (n *Node) onStatus(id partitionID, s replication.Status) {
-	n.leaders.set(id, s.Term, s.Leading, []int32{n.ID()}, n.peers.Peers())
+func (n *Node) onStatus(id partitionID, replica uint64, s replication.Status) {
+	n.leaders.set(id, replica, s.Term, s.Leading, []int32{n.ID()}, n.peers.Peers())
+	n.changes.notify() // a follower that hears of its leader from raft tells its clients
 }
 
-// inSyncLag is how many entries a replica may be behind to count as in sync.
-const inSyncLag = 1000
+// inSyncLag is how long ago a replica may have had all that the leader has, to
+// count as in sync, as Kafka's replica.lag.time.max.ms.
+const inSyncLag = 10 * time.Second
 
 // refreshInSync tells the peers which replicas are in sync, where it changed.
 func (n *Node) refreshInSync() {
+	peers := n.peers.Peers()
 	n.replicas.each(func(id partitionID, p *partition.Partition) {
 		s := p.Group().Status()
 		if !s.Leading {
@@ -201,115 +179,34 @@ func (n *Node) refreshInSync() {
 		}
 		var nodes []int32
 		for _, replica := range p.Group().InSync(inSyncLag) {
-			if node, ok := n.peers.NodeOf(replica); ok && n.alive(node) {
+			if node, ok := n.peers.NodeOf(replica); ok && n.alive(node) && !n.mender.isDamaged(replica) {
 				nodes = append(nodes, node)
 			}
 		}
 		slices.Sort(nodes)
-		n.leaders.set(id, s.Term, true, nodes, n.peers.Peers())
+		n.leaders.set(id, p.Group().Replica(), s.Term, true, nodes, peers)
 	})
 }
 
 // watchPeers keeps nodes and leaderships known to each other.
 func (n *Node) watchPeers() {
 	n.host.Net().Handle(byte(kindLeaders), n.leaders.receive)
+	n.host.Net().Handle(byte(kindAddress), n.hearAddress)
+	n.host.Net().Handle(byte(kindHolds), n.hearHolds)
+	n.host.Net().Handle(byte(kindRecovered), n.hearRecovered)
+	n.host.Net().Handle(byte(kindWhoLeads), n.leaders.answerAsked)
+	n.host.Net().Handle(byte(kindDisk), n.slow.hear)
 	n.host.Net().Watch(func(ev raftnet.PeerEvent) {
 		if ev.Up {
+			n.tellAddress(ev.Node)
+			n.tellHolds(ev.Node)
+			n.tellRecovered(ev.Node)
 			n.leaders.tellAll(ev.Node)
 		} else {
 			n.verifier.noteLoss()
 		}
 		n.wake()
 	})
-}
-
-// reportStatus writes what this node leads to its status key and keeps its
-// registration true, as they change and not more often than once a second.
-func (n *Node) reportStatus(ctx context.Context) error {
-	var (
-		written   string
-		writtenBy *election.Session
-	)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-n.kick:
-		}
-		n.mu.Lock()
-		session := n.session
-		n.mu.Unlock()
-		if session != nil {
-			status := n.status()
-			value, err := cluster.Encode(status)
-			if err != nil {
-				return err
-			}
-			if string(value) != written || session != writtenBy {
-				if err := n.writeStatus(ctx, session, status); err == nil {
-					written, writtenBy = string(value), session
-				} else if ctx.Err() == nil {
-					n.log.Debug("status could not be written", "err", err)
-				}
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-func (n *Node) writeStatus(ctx context.Context, session *election.Session, status cluster.NodeStatus) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	me, err := cluster.Encode(n.self())
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		n.store.SetNodeStatus(ctx, session.Lease(), status),
-		session.Update(ctx, n.store.Keys().Node(n.ID()), me))
-}
-
-func (n *Node) status() cluster.NodeStatus {
-	s := cluster.NodeStatus{Node: n.ID()}
-	v := n.store.View()
-	names := make(map[string]string, len(v.Topics))
-	for name, t := range v.Topics {
-		names[t.ID] = name
-	}
-	for id, l := range n.leaders.led() {
-		topic, ok := names[id.topicID]
-		if !ok {
-			continue
-		}
-		if s.Leads == nil {
-			s.Leads = make(map[string]map[int32]uint64)
-		}
-		if s.Leads[topic] == nil {
-			s.Leads[topic] = make(map[int32]uint64)
-		}
-		s.Leads[topic][id.index] = l.term
-		a := v.Assignments[cluster.TopicPartition{Topic: topic, Partition: id.index}]
-		var lagging []int32
-		for _, r := range a.Replicas {
-			if !slices.Contains(l.inSync, r.Node) {
-				lagging = append(lagging, r.Node)
-			}
-		}
-		if len(lagging) > 0 {
-			if s.Lagging == nil {
-				s.Lagging = make(map[string]map[int32][]int32)
-			}
-			if s.Lagging[topic] == nil {
-				s.Lagging[topic] = make(map[int32][]int32)
-			}
-			s.Lagging[topic][id.index] = lagging
-		}
-	}
-	return s
 }
 
 // settle notes that the replicas of the first view are open.
@@ -337,17 +234,22 @@ func (n *Node) readiness() error {
 	registered, settled := n.registered, n.settled
 	n.mu.Unlock()
 	v := n.store.View()
+	// The others know a node that has been here before: when etcd answers, and
+	// gives it no lease for so long, it serves without.
+	unleased := !registered && n.hadView && n.now().Sub(n.started) > n.cfg.SessionTTL
 	switch {
 	case !settled:
 		return errors.New("replicas are being opened")
-	case !registered && v.Source != cluster.SourceDisk:
+	case !registered && !unleased && v.Source != cluster.SourceDisk:
 		return errors.New("not registered in etcd yet")
-	case v.Source == cluster.SourceEtcd && !n.seen(v):
+	case v.Source == cluster.SourceEtcd && !unleased && !n.seen(v):
 		return errors.New("the registration in etcd was not seen yet")
+	case n.shed.has(shedStopping):
+		return errors.New("the node is stopping")
 	case !n.host.Healthy():
 		return errors.New("the disk of the write-ahead log does not answer")
 	}
-	return nil
+	return n.spaceError()
 }
 
 // seen says whether the node was ever in its own view.
@@ -367,7 +269,12 @@ func (n *Node) clusterJSON() any {
 	for _, id := range slices.Sorted(maps.Keys(v.Nodes)) {
 		nodes = append(nodes, v.Nodes[id])
 	}
+	var epoch int64
+	if v.Meta != nil {
+		epoch = v.Meta.Epoch
+	}
 	return map[string]any{
+		"epoch":   epoch,
 		"cluster": n.cfg.Cluster, "cluster_id": n.dir.id.ClusterID, "etcd": n.etcd.Endpoints(), "nodes": nodes,
 		"self": map[string]any{"node": n.ID(), "incarnation": n.dir.id.Incarnation}, "winner": backend{n}.ControllerID(), "frozen": v.Frozen, "source": v.Source,
 	}

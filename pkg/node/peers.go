@@ -16,6 +16,7 @@ type peers struct {
 	mu       sync.Mutex
 	nodes    map[int32]cluster.Node // the last registration of each node
 	replicas map[uint64]int32       // replica id → node
+	last     *cluster.View
 }
 
 func newPeers(self int32) *peers {
@@ -27,8 +28,14 @@ func newPeers(self int32) *peers {
 func (p *peers) update(v *cluster.View) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	// What etcd has just said counts; an old view tells only of nodes that have
+	// not told more themselves since.
+	fresh := v.Source == cluster.SourceEtcd && v.Frozen == "" && v != p.last
+	p.last = v
 	for id, n := range v.Nodes {
-		p.nodes[id] = n
+		if _, known := p.nodes[id]; fresh || !known {
+			p.nodes[id] = n
+		}
 	}
 	for _, a := range v.Assignments {
 		for _, r := range a.Replicas {
@@ -36,6 +43,17 @@ func (p *peers) update(v *cluster.View) {
 		}
 		for _, r := range a.Initial {
 			p.replicas[r.ID] = r.Node
+		}
+	}
+}
+
+// holds takes in which replicas a node says it has, unless more is known.
+func (p *peers) holds(node int32, replicas []uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range replicas {
+		if _, known := p.replicas[id]; !known {
+			p.replicas[id] = node
 		}
 	}
 }
@@ -54,6 +72,13 @@ func (p *peers) PeerAddr(node int32) (string, bool) {
 	defer p.mu.Unlock()
 	n, ok := p.nodes[node]
 	return n.Peer, ok && n.Peer != ""
+}
+
+// state is what a node said of itself last, to etcd or to this node.
+func (p *peers) state(node int32) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nodes[node].State
 }
 
 // Peers implements replication.Resolver.

@@ -2,69 +2,180 @@ package node
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/raftsman/raftsman/internal/identity"
+	"github.com/raftsman/raftsman/internal/vfs"
 )
 
-// producerBlock is how many producer ids are taken from etcd at once.
 const (
-	producerBlock = 1000
+	// producerBlock is how many producer ids are taken from etcd at once.
+	producerBlock = 10_000
+	// producerChunk is how many of them are struck off the reserve on disk at once;
+	// that many at most are lost when the node stops.
+	producerChunk = 100
 	refillTimeout = 5 * time.Second
+	// producerFile holds the reserve, so that a node which starts while etcd is
+	// away can give new producers an id.
+	producerFile    = "producer-ids.json"
+	maxProducerFile = 1 << 16
 )
 
 // producerIDs hands out producer ids from blocks that etcd gave to this node.
-// A second block is kept in reserve, so that new producers get an id while
-// etcd is away.
+// More than a block is kept in reserve, on disk too, so that new producers get
+// an id while etcd is away. An id is given out only after the reserve on disk
+// was written without it: not even a crash gives one out twice.
 type producerIDs struct {
+	fs    vfs.FS
+	dir   string
+	id    identity.Identity // whose reserve it is
 	alloc func(ctx context.Context, n int64) (first int64, err error)
 	log   *slog.Logger
 
 	mu      sync.Mutex
-	blocks  []idBlock
+	ready   idBlock   // no longer in the reserve on disk
+	reserve []idBlock // as on disk, or more
 	filling bool
 	wg      sync.WaitGroup
 }
 
-type idBlock struct{ next, end int64 }
+// idBlock is the ids from Next on, below End.
+type idBlock struct {
+	Next int64 `json:"next"`
+	End  int64 `json:"end"`
+}
+
+func (b idBlock) left() int64 { return b.End - b.Next }
+
+// producerReserve is producerFile.
+type producerReserve struct {
+	identity.Identity
+	Blocks []idBlock `json:"blocks"`
+}
+
+// readProducerReserve reads the reserve of a data directory; none is no error.
+func readProducerReserve(fsys vfs.FS, dir string) (r producerReserve, err error) {
+	name := vfs.Join(dir, producerFile)
+	f, err := fsys.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return r, err
+	}
+	if size > maxProducerFile {
+		return r, fmt.Errorf("%s: %d bytes are too many", name, size)
+	}
+	buf := make([]byte, size)
+	if _, err := f.ReadAt(buf, 0); err != nil && size > 0 {
+		return r, fmt.Errorf("read %s: %w", name, err)
+	}
+	if err := json.Unmarshal(buf, &r); err != nil {
+		return r, fmt.Errorf("%s: %w", name, err)
+	}
+	for _, b := range r.Blocks {
+		if b.Next < 1 || b.End < b.Next {
+			return r, fmt.Errorf("%s: a block from %d to %d", name, b.Next, b.End)
+		}
+	}
+	return r, nil
+}
+
+// load takes up the reserve of the node's former life. One that can't be read is
+// given up: its ids are lost, and none is given out twice.
+func (p *producerIDs) load() {
+	r, err := readProducerReserve(p.fs, p.dir)
+	switch {
+	case err != nil:
+		p.log.Warn("the reserve of producer ids can't be read and is given up; etcd hands out new ones", "err", err)
+	case r.Identity == p.id:
+		p.reserve = r.Blocks
+	case len(r.Blocks) > 0:
+		p.log.Warn("the reserve of producer ids belongs to another node and is given up; etcd hands out new ones", "belongs_to", r.Identity.String())
+	}
+}
+
+// saveLocked writes the reserve.
+func (p *producerIDs) saveLocked() error {
+	buf, err := json.Marshal(producerReserve{p.id, p.reserve})
+	if err != nil {
+		return err
+	}
+	return vfs.WriteFileAtomic(p.fs, vfs.Join(p.dir, producerFile), append(buf, '\n'))
+}
 
 // take returns an id that was never given out before.
 func (p *producerIDs) take(ctx context.Context) (int64, error) {
-	if id, ok := p.local(); ok {
-		p.refill(ctx)
-		return id, nil
-	}
-	first, err := p.alloc(ctx, producerBlock)
+	id, ok, err := p.local()
 	if err != nil {
 		return 0, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.blocks = append(p.blocks, idBlock{first + 1, first + producerBlock})
-	return first, nil
-}
-
-func (p *producerIDs) local() (int64, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(p.blocks) > 0 {
-		b := &p.blocks[0]
-		if b.next < b.end {
-			b.next++
-			return b.next - 1, true
+	if !ok {
+		first, err := p.alloc(ctx, producerBlock)
+		if err != nil {
+			return 0, err
 		}
-		p.blocks = p.blocks[1:]
+		p.mu.Lock()
+		p.reserve = append(p.reserve, idBlock{first, first + producerBlock})
+		p.mu.Unlock()
+		if id, ok, err = p.local(); err != nil || !ok { // others were quicker with all of it
+			return 0, errors.Join(errors.New("the producer ids ran out"), err)
+		}
 	}
-	return 0, false
+	p.refill(ctx)
+	return id, nil
 }
 
-// refill takes another block when less than one is left, beside the caller.
+// local takes an id that this node has; ok is false when it has none.
+func (p *producerIDs) local() (id int64, ok bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ready.left() == 0 {
+		if p.ready, ok = p.strikeLocked(); !ok {
+			return 0, false, nil
+		}
+		if err := p.saveLocked(); err != nil {
+			p.ready = idBlock{} // nobody knows whether they are still on disk
+			return 0, false, fmt.Errorf("write down which producer ids are used: %w", err)
+		}
+	}
+	p.ready.Next++
+	return p.ready.Next - 1, true, nil
+}
+
+// strikeLocked moves some ids out of the reserve.
+func (p *producerIDs) strikeLocked() (b idBlock, ok bool) {
+	for len(p.reserve) > 0 {
+		first := &p.reserve[0]
+		if first.left() == 0 {
+			p.reserve = p.reserve[1:]
+			continue
+		}
+		b = idBlock{first.Next, min(first.Next+producerChunk, first.End)}
+		first.Next = b.End
+		return b, true
+	}
+	return b, false
+}
+
+// refill takes another block when less than one is in reserve, beside the caller.
 func (p *producerIDs) refill(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var left int64
-	for _, b := range p.blocks {
-		left += b.end - b.next
+	for _, b := range p.reserve {
+		left += b.left()
 	}
 	if p.filling || left >= producerBlock {
 		return
@@ -81,8 +192,21 @@ func (p *producerIDs) refill(ctx context.Context) {
 			p.log.Debug("no producer ids in reserve, trying again with the next one", "err", err)
 			return
 		}
-		p.blocks = append(p.blocks, idBlock{first, first + producerBlock})
+		p.reserve = append(p.reserve, idBlock{first, first + producerBlock})
+		if err := p.saveLocked(); err != nil {
+			p.log.Warn("the reserve of producer ids can't be written: new producers could not start after a restart without etcd", "err", err)
+		}
 	})
+}
+
+// end is above every id that this node holds or has given out since its start.
+func (p *producerIDs) end() (end int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range append(p.reserve, p.ready) {
+		end = max(end, b.End)
+	}
+	return end
 }
 
 // close waits for a refill under way.

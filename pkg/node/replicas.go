@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftsman/raftsman/internal/cluster"
@@ -20,8 +23,13 @@ import (
 // a time for a partition, several partitions at once.
 //
 // A replica is opened when an assignment names it with this node and this
-// incarnation. It is deleted only when a tombstone names its topic; a key that
-// is merely missing closes nothing.
+// incarnation, and when it is on disk: one that no assignment names any more may
+// still be needed, and goes on as it was. It is deleted only when a tombstone names
+// its topic, or its group's leader has confirmed that it was removed (free.go); a
+// key that is merely missing closes and deletes nothing.
+//
+// A partition may have two replicas here: one that is being removed, and a new one
+// that came back under another id.
 type replicas struct {
 	fs          vfs.FS
 	dir         string
@@ -32,16 +40,27 @@ type replicas struct {
 	defaults    partition.Settings
 	now         func() time.Time
 	log         *slog.Logger
-	onStatus    func(partitionID, replication.Status)
+	onStatus    func(id partitionID, replica uint64, s replication.Status)
+	// damaged is told of each damaged segment; closed is set if that keeps the
+	// replica from being opened.
+	damaged func(id partitionID, replica uint64, segment int64, err *seglog.DamageError, closed *partition.DamagedError)
 
 	mu     sync.Mutex
-	open   map[partitionID]*opened
-	busy   map[partitionID]bool // being opened or removed
+	open   map[uint64]*opened
+	of     map[partitionID][]*opened // the open replicas of each partition
+	busy   map[partitionID]bool      // being opened or removed
 	fail   map[partitionID]time.Time
-	onDisk map[uint64]partitionID // replicas with a directory
+	told   map[partitionID]string          // the failure that was logged
+	onDisk map[uint64]replicaFile          // replicas with a directory
+	aside  map[uint64]bool                 // replicas that are never opened again, see setaside.go
+	freed  map[partitionID]map[uint64]bool // replicas whose data was removed, see freed.go
+	// retired are replicas that a peer says are to be set aside, with what their
+	// partition began anew as.
+	retired map[uint64]uint64
 }
 
 type opened struct {
+	id      partitionID
 	topic   string
 	replica uint64
 	p       *partition.Partition
@@ -52,15 +71,21 @@ const (
 	openRetry   = 5 * time.Second
 )
 
-// get returns the open replica of a partition.
+// get returns the open replica of a partition; of two the one that leads, or else
+// the newer.
 func (r *replicas) get(id partitionID) (*partition.Partition, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	o, ok := r.open[id]
-	if !ok {
+	var best *opened
+	for _, o := range r.of[id] {
+		if best == nil || o.p.Group().Status().Leading || o.replica > best.replica && !best.p.Group().Status().Leading {
+			best = o
+		}
+	}
+	if best == nil {
 		return nil, false
 	}
-	return o.p, true
+	return best.p, true
 }
 
 // count is the number of open replicas.
@@ -70,99 +95,181 @@ func (r *replicas) count() int {
 	return len(r.open)
 }
 
+// all returns the open replicas.
+func (r *replicas) all() []*opened {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.open))
+}
+
 // each calls fn for all open replicas.
 func (r *replicas) each(fn func(partitionID, *partition.Partition)) {
+	for _, o := range r.all() {
+		fn(o.id, o.p)
+	}
+}
+
+// openOf returns the open replicas of a partition.
+func (r *replicas) openOf(id partitionID) []*opened {
 	r.mu.Lock()
-	all := make(map[partitionID]*partition.Partition, len(r.open))
-	for id, o := range r.open {
-		all[id] = o.p
+	defer r.mu.Unlock()
+	return slices.Clone(r.of[id])
+}
+
+func (r *replicas) add(o *opened) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.open[o.replica] = o
+	r.of[o.id] = append(r.of[o.id], o)
+}
+
+// drop takes an open replica out, for the caller to close.
+func (r *replicas) drop(replica uint64) *opened {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := r.open[replica]
+	if o == nil {
+		return nil
 	}
-	r.mu.Unlock()
-	for id, p := range all {
-		fn(id, p)
+	delete(r.open, replica)
+	r.of[o.id] = slices.DeleteFunc(r.of[o.id], func(other *opened) bool { return other == o })
+	if len(r.of[o.id]) == 0 {
+		delete(r.of, o.id)
 	}
+	return o
 }
 
 // reconcile brings the open replicas in line with a view, and returns when it
 // has done what can be done now; pending says that something failed and is to
 // be tried again.
 func (r *replicas) reconcile(ctx context.Context, v *cluster.View) (pending bool) {
-	type job func() error
-	var (
-		jobs []job
-		ids  []partitionID
-	)
-	add := func(id partitionID, j job) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.busy[id] {
-			return
+	var jobs []job
+	add := func(id partitionID, do func() error) {
+		ok, later := r.begin(id)
+		if pending = pending || later; ok {
+			jobs = append(jobs, job{id, do})
 		}
-		if at, failed := r.fail[id]; failed && time.Since(at) < openRetry {
-			pending = true
-			return
-		}
-		r.busy[id] = true
-		jobs, ids = append(jobs, j), append(ids, id)
 	}
+	named := make(map[uint64]bool)
 	for tp, a := range v.Assignments {
 		id := partitionID{a.TopicID, tp.Partition}
 		if _, deleted := v.Deleted[a.TopicID]; deleted {
 			continue
 		}
 		settings := r.settings(v.Topics[tp.Topic].Config)
-		r.mu.Lock()
-		o := r.open[id]
-		r.mu.Unlock()
-		if o != nil {
-			o.p.SetSettings(settings)
-			o.p.Group().SetTarget(target(a))
+		replica, mine, freed := r.mine(id, a)
+		if freed {
+			r.refuse(id, tp.Topic, replica)
+		}
+		named[replica] = mine
+		if up := r.givenUp(id, a); len(up) > 0 {
+			add(id, func() error {
+				if err := r.setAside(id, tp.Topic, up); err != nil {
+					return err
+				}
+				if replica, mine, _ := r.mine(id, a); mine { // not one that was just set aside
+					return r.openOne(id, tp.Topic, replica, a, settings)
+				}
+				return nil
+			})
 			continue
 		}
-		if replica, ok := r.mine(a); ok {
+		for _, o := range r.openOf(id) {
+			o.p.SetSettings(settings)
+			o.p.Group().SetTarget(target(a))
+			mine = mine && o.replica != replica
+		}
+		if mine {
 			add(id, func() error { return r.openOne(id, tp.Topic, replica, a, settings) })
 		}
 	}
-	for replica, id := range r.doomed(v) {
-		add(id, func() error { return r.deleteOne(id, replica) })
+	for replica, f := range r.closedFormer(v, named) {
+		id := f.id()
+		a := v.Assignments[cluster.TopicPartition{Topic: f.Topic, Partition: f.Index}]
+		add(id, func() error { return r.openFormer(f, replica, a, r.settings(v.Topics[f.Topic].Config)) })
 	}
+	for replica, id := range r.doomed(v) {
+		add(id, func() error { return r.deleteOne(id, replica, "its topic was deleted") })
+	}
+	for replica, id := range r.halfFreed() {
+		add(id, func() error { return r.finishFreed(id, replica) })
+	}
+	failed := r.do(ctx, jobs)
+	if err := r.forgetFreed(v); err != nil {
+		r.log.Warn("a note of a deleted topic stays", "err", err)
+	}
+	return failed || pending
+}
 
+// job is a step for one partition.
+type job struct {
+	id partitionID
+	do func() error
+}
+
+// begin says whether a step may be taken for a partition now, which end ends, or
+// whether it is to be tried later.
+func (r *replicas) begin(id partitionID) (ok, later bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy[id] {
+		return false, true
+	}
+	if at, failed := r.fail[id]; failed && time.Since(at) < openRetry {
+		return false, true
+	}
+	r.busy[id] = true
+	return true, false
+}
+
+func (r *replicas) end(id partitionID, err error) {
+	r.mu.Lock()
+	delete(r.busy, id)
+	delete(r.fail, id)
+	if err != nil {
+		r.fail[id] = time.Now()
+	}
+	r.mu.Unlock()
+	if r.sayOnce(id, err) {
+		r.log.Error("replica can't be opened or removed, trying again", "topic_id", id.topicID, "partition", id.index, "err", err)
+	}
+}
+
+// do takes steps, several at once; failed says that some are to be tried again.
+func (r *replicas) do(ctx context.Context, jobs []job) bool {
 	slots := make(chan struct{}, openWorkers)
 	var wg sync.WaitGroup
-	var failed sync.Map
-	for i, j := range jobs {
+	var failed atomic.Bool
+	for _, j := range jobs {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			var err error
 			if ctx.Err() == nil {
-				err = j()
+				err = j.do()
 			}
-			r.mu.Lock()
-			delete(r.busy, ids[i])
-			delete(r.fail, ids[i])
+			r.end(j.id, err)
 			if err != nil {
-				r.fail[ids[i]] = time.Now()
-			}
-			r.mu.Unlock()
-			if err != nil {
-				failed.Store(i, true)
-				r.log.Error("replica can't be opened or removed, trying again", "topic_id", ids[i].topicID, "partition", ids[i].index, "err", err)
+				failed.Store(true)
 			}
 		})
 	}
 	wg.Wait()
-	failed.Range(func(any, any) bool { pending = true; return false })
-	return pending
+	return failed.Load()
 }
 
-func (r *replicas) mine(a cluster.Assignment) (uint64, bool) {
+// mine is the replica of a partition that this node shall have; freed says that it
+// must not, for it had it before.
+func (r *replicas) mine(id partitionID, a cluster.Assignment) (replica uint64, mine, freed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, rep := range a.Replicas {
-		if rep.Node == r.self && rep.Incarnation == r.incarnation {
-			return rep.ID, true
+		if rep.Node == r.self && rep.Incarnation == r.incarnation && !r.aside[rep.ID] {
+			freed = r.wasFreedLocked(id, rep.ID)
+			return rep.ID, !freed, freed
 		}
 	}
-	return 0, false
+	return 0, false, false
 }
 
 func target(a cluster.Assignment) replication.Target {
@@ -182,64 +289,67 @@ func (r *replicas) replicaDir(replica uint64) string {
 }
 
 func (r *replicas) openOne(id partitionID, topic string, replica uint64, a cluster.Assignment, settings partition.Settings) error {
-	initial := a.Initial
-	if len(initial) == 0 {
-		initial = a.Replicas
+	if a.Recovered != nil && a.Recovered.Into == replica {
+		if err := r.inherit(id, topic, a.Recovered, settings); err != nil {
+			return fmt.Errorf("begin %s/%d anew from replica %d: %w", topic, id.index, a.Recovered.From, err)
+		}
 	}
-	err := r.writeReplicaFile(replicaFile{Topic: topic, TopicID: id.topicID, Index: id.index, Replica: replica})
-	if err != nil {
+	if err := r.begunAnew(id, replica, replicaIDs(a.Bootstrap())); err != nil {
+		return fmt.Errorf("open %s/%d: %w", topic, id.index, err)
+	}
+	f := replicaFile{Topic: topic, TopicID: id.topicID, Index: id.index, Replica: replica}
+	if err := r.writeReplicaFile(f); err != nil {
 		return fmt.Errorf("open %s/%d: %w", topic, id.index, err)
 	}
 	r.mu.Lock()
-	r.onDisk[replica] = id
+	r.onDisk[replica] = f
 	r.mu.Unlock()
-	p, err := partition.Open(partition.Config{
-		Topic: topic, TopicID: id.topicID, Index: id.index, Replica: replica, Initial: replicaIDs(initial),
-		Dir: r.replicaDir(replica), Host: r.host, Segments: r.segments, Settings: settings,
-		OnStatus: func(s replication.Status) { r.onStatus(id, s) }, Logger: r.log, Now: r.now,
-	})
-	if err != nil {
-		return fmt.Errorf("open %s/%d: %w", topic, id.index, err)
+	return r.openPartition(f, replicaIDs(a.Bootstrap()), a, settings)
+}
+
+// openFormer opens a replica that its partition's assignment does not name any
+// more, or whose assignment is missing. It has bootstrapped already if it had to.
+func (r *replicas) openFormer(f replicaFile, replica uint64, a cluster.Assignment, settings partition.Settings) error {
+	r.log.Info("opening a replica that no assignment names: it stays until its group's leader has confirmed that it was removed",
+		"topic", f.Topic, "partition", f.Index, "replica", replica)
+	return r.openPartition(f, nil, a, settings)
+}
+
+func (r *replicas) openPartition(f replicaFile, initial []uint64, a cluster.Assignment, settings partition.Settings) error {
+	id := f.id()
+	cfg := r.partitionConfig(f, settings)
+	cfg.Initial = initial
+	p, err := partition.Open(cfg)
+	var bad *partition.DamagedError
+	if errors.As(err, &bad) {
+		r.damaged(id, f.Replica, bad.Segment.Base, bad.Damage, bad)
 	}
-	p.Group().SetTarget(target(a))
-	r.mu.Lock()
-	r.open[id] = &opened{topic, replica, p}
-	r.mu.Unlock()
-	r.log.Debug("opened a replica", "topic", topic, "partition", id.index, "replica", replica)
+	if err != nil {
+		return withRemedy(fmt.Errorf("open %s/%d: %w", f.Topic, f.Index, err))
+	}
+	if a.TopicID == f.TopicID {
+		p.Group().SetTarget(target(a))
+	}
+	r.add(&opened{id, f.Topic, f.Replica, p})
+	r.log.Debug("opened a replica", "topic", f.Topic, "partition", f.Index, "replica", f.Replica)
 	return nil
 }
 
-// deleteOne removes a replica whose topic was deleted.
-func (r *replicas) deleteOne(id partitionID, replica uint64) error {
-	r.mu.Lock()
-	o := r.open[id]
-	r.mu.Unlock()
-	if o != nil && o.replica == replica {
-		if err := o.p.Close(); err != nil {
-			return fmt.Errorf("close replica %d: %w", replica, err)
-		}
-		r.mu.Lock()
-		delete(r.open, id)
-		r.mu.Unlock()
+func (r *replicas) partitionConfig(f replicaFile, settings partition.Settings) partition.Config {
+	id := f.id()
+	return partition.Config{
+		Topic: f.Topic, TopicID: f.TopicID, Index: f.Index, Replica: f.Replica,
+		Dir: r.replicaDir(f.Replica), Host: r.host, Segments: r.segments, Settings: settings,
+		OnStatus: func(s replication.Status) { r.onStatus(id, f.Replica, s) }, Logger: r.log, Now: r.now,
+		OnDamage: func(segment int64, err *seglog.DamageError) { r.damaged(id, f.Replica, segment, err, nil) },
 	}
-	if err := r.host.Drop(replica); err != nil {
-		return err
-	}
-	if err := r.fs.RemoveAll(r.replicaDir(replica)); err != nil {
-		return fmt.Errorf("remove replica %d: %w", replica, err)
-	}
-	r.mu.Lock()
-	delete(r.onDisk, replica)
-	r.mu.Unlock()
-	r.log.Info("removed a replica, its topic was deleted", "topic_id", id.topicID, "partition", id.index, "replica", replica)
-	return nil
 }
 
 // close closes all replicas.
 func (r *replicas) close() error {
 	r.mu.Lock()
 	all := r.open
-	r.open = make(map[partitionID]*opened)
+	r.open, r.of = make(map[uint64]*opened), make(map[partitionID][]*opened)
 	r.mu.Unlock()
 	var (
 		mu   sync.Mutex
@@ -257,27 +367,4 @@ func (r *replicas) close() error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-// settings reads a topic's configuration over the node's defaults. Values were
-// validated when they were written; what can't be read counts as not set.
-func (r *replicas) settings(config map[string]string) partition.Settings {
-	s := r.defaults
-	number := func(key string, set func(int64)) {
-		if text, ok := config[key]; ok {
-			if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-				set(n)
-			}
-		}
-	}
-	number("segment.bytes", func(n int64) { s.SegmentBytes = n })
-	number("retention.bytes", func(n int64) { s.RetentionBytes = n })
-	number("max.message.bytes", func(n int64) { s.MaxMessageBytes = int32(n) })
-	number("retention.ms", func(n int64) {
-		s.RetentionTime = time.Duration(n) * time.Millisecond
-		if n < 0 || n > int64(1<<63-1)/int64(time.Millisecond) {
-			s.RetentionTime = -1
-		}
-	})
-	return s
 }

@@ -16,11 +16,12 @@ const (
 	maxMessageBytes = 64 << 20
 	minSegmentBytes = 1 << 14
 	minWALFileSize  = 1 << 20
+	minCatchUpRate  = 1 << 20
 )
 
 // ConfigError says that a configuration can't be used: New has done nothing.
 type ConfigError struct {
-	// Problems has an error for each field; it is not empty.
+	// Problems has a *Problem for each field; it is not empty.
 	Problems []error
 }
 
@@ -29,11 +30,20 @@ func (e *ConfigError) Error() string { return errors.Join(e.Problems...).Error()
 // Unwrap returns the problems.
 func (e *ConfigError) Unwrap() []error { return e.Problems }
 
+// Problem is a field that can't be used.
+type Problem struct {
+	Flag   string // the flag that sets it, with its dashes
+	Value  string
+	Remedy string
+}
+
+func (p *Problem) Error() string { return fmt.Sprintf("%s %q: %s", p.Flag, p.Value, p.Remedy) }
+
 // problems collects what is wrong with a configuration.
 type problems []error
 
 func (p *problems) add(flag string, value any, remedy string, args ...any) {
-	*p = append(*p, fmt.Errorf("%s %q: %s", flag, fmt.Sprint(value), fmt.Sprintf(remedy, args...)))
+	*p = append(*p, &Problem{flag, fmt.Sprint(value), fmt.Sprintf(remedy, args...)})
 }
 
 // Validate says of each field that can't be used its flag, its value and what
@@ -191,6 +201,12 @@ func (c *Config) validateTopics(p *problems) {
 	if c.MessageMaxBytes < 1 || c.MessageMaxBytes > maxMessageBytes {
 		p.add("--message-max-bytes", c.MessageMaxBytes, "use 1 to %d", maxMessageBytes)
 	}
+	if c.KafkaMaxRequestMemory < 1<<20 {
+		p.add("--kafka-max-request-memory", c.KafkaMaxRequestMemory, "use %d (1 MiB) or more", 1<<20)
+	}
+	if c.KafkaMaxResponseMemory < 1<<20 {
+		p.add("--kafka-max-response-memory", c.KafkaMaxResponseMemory, "use %d (1 MiB) or more", 1<<20)
+	}
 }
 
 func (c *Config) validateRaft(p *problems) {
@@ -203,16 +219,28 @@ func (c *Config) validateRaft(p *problems) {
 	if c.WAL.FileSize < minWALFileSize || c.WAL.FileSize > 1<<31-1 {
 		p.add("--wal-file-size", c.WAL.FileSize, "use %d to %d", minWALFileSize, 1<<31-1)
 	}
-	if c.WAL.SizeLimit < 2*c.WAL.FileSize {
-		p.add("--wal-size-limit", c.WAL.SizeLimit, "use at least twice --wal-file-size, which is %d", c.WAL.FileSize)
+	if c.WAL.SizeLimit < 8*c.WAL.FileSize {
+		p.add("--wal-size-limit", c.WAL.SizeLimit, "use at least eight times --wal-file-size, which is %d", c.WAL.FileSize)
 	}
-	if c.HeartbeatTimeout < 100*time.Millisecond {
-		p.add("--heartbeat-timeout", c.HeartbeatTimeout, "use 100ms or more")
+	if c.CatchUpRate != -1 && c.CatchUpRate < minCatchUpRate {
+		p.add("--catchup-rate", c.CatchUpRate, "use %d bytes per second or more, or 0 for no limit", minCatchUpRate)
+	}
+	if c.CatchUpConcurrency < 1 || c.CatchUpConcurrency > 64 {
+		p.add("--catchup-concurrency", c.CatchUpConcurrency, "use 1 to 64")
+	}
+	if c.RebalanceRate != -1 && c.RebalanceRate < minCatchUpRate {
+		p.add("--rebalance-rate", c.RebalanceRate, "use %d bytes per second or more, or 0 for no limit", minCatchUpRate)
+	}
+	if c.RebalanceMoves < 1 || c.RebalanceMoves > 10000 {
+		p.add("--rebalance-moves", c.RebalanceMoves, "use 1 to 10000")
+	}
+	if c.HeartbeatTimeout < 2*time.Second {
+		p.add("--heartbeat-timeout", c.HeartbeatTimeout, "use 2s or more: lost nodes are noticed earlier whatever it is")
 	}
 	if c.ElectionTimeout < c.HeartbeatTimeout {
 		p.add("--election-timeout", c.ElectionTimeout, "use at least --heartbeat-timeout, which is %v", c.HeartbeatTimeout)
 	}
-	if c.LeaderLease < 50*time.Millisecond || c.LeaderLease > c.HeartbeatTimeout {
-		p.add("--leader-lease", c.LeaderLease, "use 50ms to --heartbeat-timeout, which is %v", c.HeartbeatTimeout)
+	if c.LeaderLease < 50*time.Millisecond || c.LeaderLease > time.Minute {
+		p.add("--leader-lease", c.LeaderLease, "use 50ms to 1m")
 	}
 }

@@ -11,7 +11,10 @@ import (
 )
 
 const (
-	kindEcho = replication.KindUser + 1
+	kindEcho      = replication.KindUser + 1
+	kindRecovered = replication.KindUser + 16
+	kindWhoLeads  = replication.KindUser + 17
+	kindDisk      = replication.KindUser + 18
 
 	echoTimeout = 100 * time.Millisecond
 	// freshEcho is how long an answer counts.

@@ -52,17 +52,18 @@ type Config struct {
 	// Resolver is asked for replicas and nodes.
 	Resolver Resolver
 
-	// HeartbeatTimeout is how long a follower waits for its leader before it
-	// stands for election by itself (default 1.5 s). Lost connections and lost
-	// pings are acted on much earlier.
+	// HeartbeatTimeout is how long raft lets a follower wait for its leader before
+	// it stands for election by itself (default 20 s). It is the net beneath:
+	// lost nodes are noticed by their connections and pings, and a group without a
+	// leader elects one within milliseconds (failover.go).
 	HeartbeatTimeout time.Duration
 	// ElectionTimeout is how long a candidate waits for votes (default HeartbeatTimeout).
 	ElectionTimeout time.Duration
-	// LeaderLease is how long a leader leads without hearing from a majority
-	// (default HeartbeatTimeout, at most that). It must exceed the worst fsync.
+	// LeaderLease is how long a leader leads while the nodes of a majority of its
+	// group can't be reached (default 2 s).
 	LeaderLease time.Duration
-	// CommitTimeout is the pause after which an idle leader tells its followers
-	// the commit index (default 100 ms).
+	// CommitTimeout is the pause after which raft's idle leader repeats the commit
+	// index to its followers (default 60 s). They were told by then (tend.go).
 	CommitTimeout time.Duration
 	// PingInterval and PingTimeout are between nodes (default 150 ms and 1 s).
 	PingInterval time.Duration
@@ -79,6 +80,23 @@ type Config struct {
 	WALFileSize  int64
 	WALSizeLimit int64
 
+	// CatchUpRate is how many bytes of segments this node sends in a second to
+	// followers that are too far behind for the log, all of them together
+	// (default 100 MiB; negative: unlimited).
+	CatchUpRate int64
+	// MoveRate is how many bytes this node sends in a second, and how many it
+	// receives, to bring new replicas up, all of them together: learners that a
+	// Target asks for (default 50 MiB; negative: unlimited). What is written while
+	// they are nearly there is not counted.
+	MoveRate int64
+	// CatchUps is how many followers are sent segments at once (default 2).
+	CatchUps int
+	// CatchUpPinTime and CatchUpPinBytes bound how long segments are pinned for
+	// a follower, and how many bytes of them that are obsolete otherwise; after
+	// that it goes on with the newest ones (default 15 min and 4 GiB).
+	CatchUpPinTime  time.Duration
+	CatchUpPinBytes int64
+
 	// OnFatal is called once when the log can't be written any more. What is
 	// acknowledged is safe; the process should end.
 	OnFatal func(error)
@@ -94,10 +112,10 @@ func (c *Config) setDefaults() {
 			*d = v
 		}
 	}
-	def(&c.HeartbeatTimeout, 1500*time.Millisecond)
+	def(&c.HeartbeatTimeout, 20*time.Second)
 	def(&c.ElectionTimeout, c.HeartbeatTimeout)
-	def(&c.LeaderLease, c.HeartbeatTimeout)
-	def(&c.CommitTimeout, 100*time.Millisecond)
+	def(&c.LeaderLease, 2*time.Second)
+	def(&c.CommitTimeout, time.Minute)
 	def(&c.PingInterval, 150*time.Millisecond)
 	def(&c.PingTimeout, time.Second)
 	if c.Store == "" {
@@ -114,6 +132,19 @@ func (c *Config) setDefaults() {
 	}
 	if c.WALSizeLimit == 0 {
 		c.WALSizeLimit = 1 << 30
+	}
+	if c.CatchUpRate == 0 {
+		c.CatchUpRate = 100 << 20
+	}
+	if c.MoveRate == 0 {
+		c.MoveRate = 50 << 20
+	}
+	if c.CatchUps <= 0 {
+		c.CatchUps = 2
+	}
+	def(&c.CatchUpPinTime, 15*time.Minute)
+	if c.CatchUpPinBytes == 0 {
+		c.CatchUpPinBytes = 4 << 30
 	}
 	if c.FS == nil {
 		c.FS = vfs.OS
@@ -142,8 +173,8 @@ func (c *Config) Validate() error {
 	if c.Store != "" && c.Store != StoreWAL && c.Store != StoreBoltDB {
 		bad("Store %q: must be %q or %q", c.Store, StoreWAL, StoreBoltDB)
 	}
-	if c.HeartbeatTimeout != 0 && c.LeaderLease > c.HeartbeatTimeout {
-		bad("LeaderLease %v: must be at most HeartbeatTimeout %v", c.LeaderLease, c.HeartbeatTimeout)
+	if c.LeaderLease < 0 || c.HeartbeatTimeout < 0 || c.ElectionTimeout < 0 {
+		bad("LeaderLease %v, HeartbeatTimeout %v, ElectionTimeout %v: none may be negative", c.LeaderLease, c.HeartbeatTimeout, c.ElectionTimeout)
 	}
 	return errors.Join(errs...)
 }

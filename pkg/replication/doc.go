@@ -18,11 +18,11 @@
 //
 // # Failure detection
 //
-// It is per node, not per group (failover.go). When a node is lost, the
-// survivors of each group that it led tell each other the end of their logs;
-// once a majority of the group's other voters have lost it, the one with the
-// longest log stands for election at once. Raft's own timers run slower, as the
-// net beneath.
+// It is per node, not per group (failover.go, tend.go). Replicas whose leader's
+// node is lost, or which know no leader, tell each other the end of their logs;
+// once as many voters as an election needs are among them, the one with the
+// longest log stands at once. A leader steps down when the nodes of a majority
+// can't be reached. Raft's own timers run slower, as the net beneath.
 //
 // # Membership
 //

@@ -1,12 +1,10 @@
 package replication
 
 import (
-	"cmp"
 	"context"
-	"encoding/binary"
-	"errors"
-	"slices"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -14,297 +12,305 @@ import (
 	"github.com/raftsman/raftsman/internal/raftnet"
 )
 
-// failover finds a new leader for each group whose leader's node is lost,
-// without waiting for raft's timers.
+// failover finds a leader for each group that has none, without waiting for
+// raft's timers: those are slow, since each tick of theirs costs as often as
+// there are groups.
 //
-// A node that has lost another one (its connection broke and can't be made
-// again, its pings stopped, or another process answers in its place) reports to the other survivors, for each group
-// that the lost node led, the end of its own log. Raft's TimeoutNow skips
-// pre-vote and the check for a known leader, so nobody acts alone: once a
-// majority of the group's voters other than the leader have lost it, the one
-// with the longest log (ties by order in the configuration) lets itself time
-// out now. All survivors choose the same one, since two that stand at once
-// would split the votes and wait out an election timeout.
+// A replica is an orphan while its raft knows no leader (it was just opened, or
+// its leader stepped down), while the leader's node is lost (its connection
+// broke and can't be made again, its pings stopped, or another process answers
+// in its place), and once the leader itself has said that it leads no more. An
+// orphan reports the end of its log to the group's other replicas, again and
+// again. A leader that gets such a report makes itself heard at once.
 //
-// Reports are sent again while a group stays leaderless: a candidate that got
-// stuck is first made a follower by a vote request of a higher term with an
-// empty log, which nobody grants.
+// Raft's TimeoutNow skips pre-vote and the check for a known leader, so nobody
+// acts alone: once as many voters as an election needs are orphans, the one with
+// the longest log (ties by order in the configuration) lets itself time out. All
+// choose the same one, since two that stand at once would split the votes and
+// wait out an election timeout each. A candidate that got stuck is first made a
+// follower by a vote request of a higher term with an empty log, which nobody
+// grants.
 type failover struct {
-	host   *Host
-	events chan raftnet.PeerEvent
-	wake   chan struct{}
+	host  *Host
+	wake  chan struct{}
+	scans atomic.Uint64 // regular ones that were made
+	rises atomic.Uint64 // how often a peer came up
+	lost  atomic.Int64  // orphans here
 
-	mu      sync.Mutex
-	reports map[reportKey]map[uint64]report // by reporting replica
+	orphans map[uint64]*orphan // by replica; belongs to run
+
+	mu        sync.Mutex
+	restarted map[int32]bool               // nodes whose process is another one than before
+	reports   map[uint64]map[uint64]report // replica here -> reporting replica -> its newest
 }
 
-// reportKey is a leadership that was lost, as a replica here sees it. The term
-// keeps apart two losses of one replica.
-type reportKey struct {
-	replica uint64
-	lost    leadership
-}
-
-// report is the end of a replica's log.
-type report struct {
-	term, index uint64 // of the last entry
-	at          time.Time
-}
-
-// loss is a node that was lost, and what it led then. What it may have won
-// since, after a restart, is none of it.
-type loss struct {
-	node    int32
-	rounds  int // left
-	orphans []*orphan
-}
-
-// orphan is a group whose leader is lost.
+// orphan is a replica here whose group has no leader, as far as is known here.
 type orphan struct {
 	g      *Group
-	lost   leadership
-	voters []uint64  // other than the leader
-	tried  time.Time // when this replica last stood
+	lost   leadership // the last that was known; zero after a start
+	since  time.Time
+	told   time.Time // when it last reported
+	term   uint64    // raft's current one at the last scan
+	voted  time.Time // when that was seen to rise
+	raised time.Time // when it last took over a higher term
+	tried  time.Time // when it last stood
+	again  time.Time // when it may stand again
+	tries  int
 }
 
-// left says whether the group still has no other leader than the lost one.
-func (o *orphan) left() bool { return *o.g.leadership.Load() == o.lost }
-
 const (
-	reportTTL   = 2 * time.Second        // older reports do not count
-	retryReport = 150 * time.Millisecond // while groups stay leaderless
-	maxRounds   = 8                      // then raft's own timers are in charge
+	scanInterval = 150 * time.Millisecond
+	scanSpacing  = 5 * time.Millisecond // between scans that something asked for
+	// scanTurns is how many regular scans take turns at looking closely at
+	// followers for which nothing seems wrong.
+	scanTurns = 8
+	// fullCount is how long a group that never had a leader waits for all its
+	// voters, so that the preferred one is elected.
+	fullCount = 2 * time.Second
+	minRetry  = 400 * time.Millisecond // of a candidate that was not elected
+	maxRetry  = 5 * time.Second
+	// canvass is how long an election that others have begun is left alone.
+	canvass = 300 * time.Millisecond
+	// substitute is how long the next best waits for the chosen one to be elected.
+	substitute = 3 * time.Second
 )
 
 func newFailover(h *Host) *failover {
 	return &failover{
-		host: h, events: make(chan raftnet.PeerEvent, 64), wake: make(chan struct{}, 1),
-		reports: make(map[reportKey]map[uint64]report),
+		host: h, wake: make(chan struct{}, 1), restarted: make(map[int32]bool),
+		orphans: make(map[uint64]*orphan), reports: make(map[uint64]map[uint64]report),
 	}
 }
 
 func (f *failover) register() {
-	f.host.net.Handle(byte(kindLost), func(_ int32, msg []byte) ([]byte, error) {
-		if err := f.receive(msg); err != nil {
-			return nil, err
-		}
-		select {
-		case f.wake <- struct{}{}:
-		default:
-		}
-		return nil, nil
-	})
+	f.host.net.Handle(byte(kindOrphans), f.receive)
 	f.host.net.Watch(func(ev raftnet.PeerEvent) {
-		select {
-		case f.events <- ev:
-		default: // so many at once that the retries will see to it
+		if ev.Up {
+			f.rises.Add(1)
 		}
+		if ev.Restarted {
+			f.mu.Lock()
+			f.restarted[ev.Node] = true
+			f.mu.Unlock()
+		}
+		f.poke()
 	})
 }
 
-// run reacts to lost nodes until ctx ends.
+// poke asks for a scan now.
+func (f *failover) poke() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run looks after all groups until ctx ends.
 func (f *failover) run(ctx context.Context) {
-	losses := make(map[int32]*loss)
-	retry := time.NewTicker(retryReport)
-	defer retry.Stop()
+	tick := time.NewTicker(scanInterval)
+	defer tick.Stop()
+	var last time.Time
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
+		regular := false
 		select {
 		case <-ctx.Done():
 			return
-		case ev := <-f.events:
-			switch l := losses[ev.Node]; {
-			case !ev.Up:
-				losses[ev.Node] = &loss{node: ev.Node, rounds: maxRounds, orphans: f.ledBy(ev.Node)}
-				f.round(losses[ev.Node])
-			case ev.Restarted && l == nil:
-				losses[ev.Node] = &loss{node: ev.Node, rounds: maxRounds, orphans: f.ledBy(ev.Node)}
-				f.round(losses[ev.Node])
-			case !ev.Restarted:
-				delete(losses, ev.Node) // it was away, and may lead as before
-			}
 		case <-f.wake:
-			for _, l := range losses {
-				f.consider(l)
-			}
-		case <-retry.C:
-			for node, l := range losses {
-				f.round(l)
-				if l.rounds--; l.rounds <= 0 || len(l.orphans) == 0 {
-					delete(losses, node)
-				}
-			}
-			if len(losses) == 0 {
-				f.forget()
+		case <-tick.C:
+			regular = true
+		}
+		if wait := scanSpacing - time.Since(last); wait > 0 {
+			pause.Reset(wait)
+			select {
+			case <-pause.C:
+			case <-ctx.Done():
+				return
 			}
 		}
+		f.disown()
+		f.scan(regular)
+		if regular {
+			f.prune(time.Now())
+			f.scans.Add(1)
+		}
+		last = time.Now()
 	}
 }
 
-// ledBy returns the groups whose leader is on a node, as far as known here.
-func (f *failover) ledBy(node int32) []*orphan {
-	var orphans []*orphan
-	for _, g := range f.host.Groups() {
-		lost := *g.leadership.Load()
-		if lost.leader == 0 || lost.leader == g.replica {
-			continue
-		}
-		if at, ok := f.host.cfg.Resolver.NodeOf(lost.leader); !ok || at != node {
-			continue
-		}
-		all, _ := g.Members()
-		voters := slices.DeleteFunc(all, func(id uint64) bool { return id == lost.leader })
-		if slices.Contains(voters, g.replica) {
-			orphans = append(orphans, &orphan{g: g, lost: lost, voters: voters})
-		}
-	}
-	return orphans
-}
-
-// round reports the loss to the other survivors, and acts where they agree.
-func (f *failover) round(l *loss) {
-	l.orphans = slices.DeleteFunc(l.orphans, func(o *orphan) bool { return !o.left() })
-	messages := make(map[int32][]byte)
-	now := time.Now()
-	for _, o := range l.orphans {
-		term, index := o.g.logEnd()
-		f.store(reportKey{o.g.replica, o.lost}, o.g.replica, report{term, index, now})
-		for _, to := range o.voters {
-			at, ok := f.host.cfg.Resolver.NodeOf(to)
-			if !ok || to == o.g.replica {
-				continue
-			}
-			msg := messages[at]
-			for _, v := range [...]uint64{to, o.lost.leader, o.lost.term, o.g.replica, term, index} {
-				msg = binary.BigEndian.AppendUint64(msg, v)
-			}
-			messages[at] = msg
-		}
-	}
-	for at, msg := range messages {
-		f.host.net.Send(at, byte(kindLost), msg)
-	}
-	f.consider(l)
-}
-
-const reportSize = 6 * 8
-
-func (f *failover) receive(msg []byte) error {
-	if len(msg)%reportSize != 0 {
-		return errors.New("lost: message has the wrong length")
-	}
-	now := time.Now()
-	for ; len(msg) > 0; msg = msg[reportSize:] {
-		var v [6]uint64
-		for i := range v {
-			v[i] = binary.BigEndian.Uint64(msg[8*i:])
-		}
-		if _, here := f.host.Group(v[0]); here {
-			f.store(reportKey{v[0], leadership{v[1], v[2]}}, v[3], report{v[4], v[5], now})
-		}
-	}
-	return nil
-}
-
-func (f *failover) store(key reportKey, from uint64, r report) {
+// disown notes that what nodes led they lead no more: their process was restarted.
+func (f *failover) disown() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	m := f.reports[key]
-	if m == nil {
-		m = make(map[uint64]report)
-		f.reports[key] = m
-	}
-	m[from] = r
-}
-
-// forget drops what is too old to count.
-func (f *failover) forget() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for key, m := range f.reports {
-		for from, r := range m {
-			if time.Since(r.at) > reportTTL {
-				delete(m, from)
-			}
-		}
-		if len(m) == 0 {
-			delete(f.reports, key)
-		}
-	}
-}
-
-// consider lets this replica stand in each group where it is the chosen one.
-func (f *failover) consider(l *loss) {
-	for _, o := range l.orphans {
-		f.mu.Lock()
-		chosen := choose(o.voters, f.reports[reportKey{o.g.replica, o.lost}], time.Now())
+	if len(f.restarted) == 0 {
 		f.mu.Unlock()
-		if chosen != o.g.replica || !o.left() || time.Since(o.tried) < 2*retryReport {
-			continue
-		}
-		again := !o.tried.IsZero()
-		o.tried = time.Now()
-		f.host.wg.Go(func() { o.g.stand(again) })
-	}
-}
-
-// choose returns the voter that shall stand, or 0 while too few have reported.
-func choose(voters []uint64, reports map[uint64]report, now time.Time) uint64 {
-	var best uint64
-	var bestReport report
-	n := 0
-	for _, id := range voters {
-		r, ok := reports[id]
-		if !ok || now.Sub(r.at) > reportTTL {
-			continue
-		}
-		n++
-		if best == 0 || cmp.Or(cmp.Compare(r.term, bestReport.term), cmp.Compare(r.index, bestReport.index)) > 0 {
-			best, bestReport = id, r
-		}
-	}
-	if n < len(voters)/2+1 {
-		return 0
-	}
-	return best
-}
-
-// stand makes this replica a candidate now.
-func (g *Group) stand(again bool) {
-	if again && g.raft.State() == raft.Candidate {
-		// It is stuck in a lost election. A vote request of a higher term makes
-		// it a follower; its empty log wins no vote.
-		_, err := g.trans.Deliver(&raft.RequestVoteRequest{
-			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(serverID(g.replica)), Addr: []byte(serverAddr(g.replica))},
-			Term:      g.raft.CurrentTerm() + 1, LeadershipTransfer: true,
-		})
-		if err != nil {
-			g.log.Debug("could not unstick a candidate", "err", err)
-		}
-	}
-	if g.raft.State() != raft.Follower {
 		return
 	}
-	if lost := g.leadership.Load(); lost.leader != 0 {
-		g.log.Info("the leader's node is lost: standing for election", "leader", lost.leader, "term", lost.term)
-	}
-	_, err := g.trans.Deliver(&raft.TimeoutNowRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(serverID(g.replica)), Addr: []byte(serverAddr(g.replica))},
-	})
-	if err != nil {
-		g.log.Debug("could not stand for election", "err", err)
+	restarted := f.restarted
+	f.restarted = make(map[int32]bool)
+	f.mu.Unlock()
+	for _, g := range f.host.Groups() {
+		lead := *g.leadership.Load()
+		if at, ok := f.host.cfg.Resolver.NodeOf(lead.leader); ok && restarted[at] && lead.leader != g.replica {
+			g.disowned.Store(&disowned{of: lead, at: time.Now()})
+		}
 	}
 }
 
-// logEnd is the term and index of the last entry.
-func (g *Group) logEnd() (term, index uint64) {
-	index = g.raft.LastIndex()
-	var l raft.Log
-	if err := g.store.GetLog(index, &l); err == nil {
-		return l.Term, index
+// orphaned says whether the group has no leader as far as is known here.
+func (f *failover) orphaned(g *Group, now time.Time, alive func(int32) bool) bool {
+	status := g.status.Load()
+	if status.Leading || g.raft.State() == raft.Leader {
+		return false
 	}
-	// It was released behind a snapshot.
-	if list, err := g.snapshots.List(); err == nil && len(list) > 0 && list[0].Index >= index {
-		return list[0].Term, index
+	if status.Leader == 0 {
+		return true
 	}
-	return 0, index
+	heard := g.raft.LastContact()
+	if d := g.disowned.Load(); d != nil && d.of == *g.leadership.Load() && now.Sub(d.at) > d.pause && heard.Before(d.at) {
+		return true
+	}
+	if now.Sub(heard) > f.host.cfg.HeartbeatTimeout*3/10 {
+		return true // raft's heartbeats come each tenth or two: it may lead no more, though its node is up
+	}
+	node, ok := f.host.cfg.Resolver.NodeOf(status.Leader)
+	return ok && !alive(node)
+}
+
+// aliveNow looks up each node once.
+func (f *failover) aliveNow() func(int32) bool {
+	seen := make(map[int32]bool)
+	return func(node int32) bool {
+		up, ok := seen[node]
+		if !ok {
+			up = f.host.net.Alive(node)
+			seen[node] = up
+		}
+		return up
+	}
+}
+
+// scan looks at all groups: orphans report and stand, and leaders do what they
+// owe their followers, the latter only at the regular ones.
+func (f *failover) scan(regular bool) {
+	groups := f.host.Groups()
+	now := time.Now()
+	allUp, alive := f.host.net.AllAlive(), f.aliveNow()
+	var reporting []*orphan
+	turn := f.scans.Load() % scanTurns
+	for _, g := range groups {
+		o := f.orphans[g.replica]
+		if regular && g.replica%scanTurns == turn {
+			g.checkStatus()
+		} else if s := g.status.Load(); allUp && o == nil && !s.Leading && s.Leader != 0 && g.disowned.Load() == nil {
+			continue // a follower of a leader whose node is up: it may wait for its turn
+		}
+		switch {
+		case !f.orphaned(g, now, alive):
+			if o != nil {
+				delete(f.orphans, g.replica)
+				f.forget(g.replica)
+			}
+			if regular && g.status.Load().Leading {
+				f.host.tend(g, now, allUp)
+			}
+			continue
+		case o == nil || o.g != g || o.lost != *g.leadership.Load():
+			o = &orphan{g: g, lost: *g.leadership.Load(), since: now}
+			f.orphans[g.replica] = o
+			if o.lost.leader != 0 {
+				o.term = o.lost.term
+			} else {
+				o.term = g.raft.CurrentTerm()
+			}
+		}
+		if term := g.raft.CurrentTerm(); term != o.term {
+			o.term, o.voted = term, now
+		}
+		every := scanInterval - scanSpacing
+		if now.Sub(o.since) > patientAfter {
+			every = patientReport
+		}
+		if now.Sub(o.told) >= every {
+			o.told = now
+			reporting = append(reporting, o)
+		}
+	}
+	if regular && len(f.orphans) > 0 {
+		f.dropClosed(groups)
+	}
+	f.lost.Store(int64(len(f.orphans)))
+	if !f.host.Healthy() {
+		return // it could not be elected, and must not be chosen
+	}
+	f.report(reporting, now)
+	for _, o := range f.orphans {
+		f.consider(o, now)
+	}
+}
+
+// dropClosed forgets orphans that were closed meanwhile.
+func (f *failover) dropClosed(groups []*Group) {
+	open := make(map[uint64]bool, len(groups))
+	for _, g := range groups {
+		open[g.replica] = true
+	}
+	for replica := range f.orphans {
+		if !open[replica] {
+			delete(f.orphans, replica)
+			f.forget(replica)
+		}
+	}
+}
+
+// handedOver says whether the leadership may just be on its way to another
+// replica: the last leader's process is up and led until a moment ago. In raft a
+// replica forgets its leader some milliseconds before it takes the term of the
+// one that stands, and who stands in between ends that election.
+func (f *failover) handedOver(o *orphan, now time.Time) bool {
+	if o.lost.leader == 0 || now.Sub(o.since) >= canvass {
+		return false
+	}
+	if d := o.g.disowned.Load(); d != nil && d.of == o.lost && d.pause == 0 {
+		return false // another process is there
+	}
+	node, ok := f.host.cfg.Resolver.NodeOf(o.lost.leader)
+	return o.lost.leader == o.g.replica || ok && f.host.net.Alive(node)
+}
+
+// consider lets this replica stand where it is the chosen one.
+func (f *failover) consider(o *orphan, now time.Time) {
+	if now.Before(o.again) || now.Sub(o.voted) < canvass || o.g.standing.Load() || f.handedOver(o, now) {
+		return
+	}
+	voters, _ := o.g.members()
+	f.mu.Lock()
+	reports := f.reports[o.g.replica]
+	highest := highestTerm(reports, now)
+	c := choose(voters, reports, o.lost.term, now)
+	if c.replica != 0 && c.replica != o.g.replica {
+		// The chosen one may not manage, for whatever reason.
+		waited := min(now.Sub(o.since), now.Sub(o.voted), now.Sub(o.tried))
+		if n := better(voters, reports, o.g.replica, o.lost.term, now); n > 0 && waited > substitute*time.Duration(n) {
+			c.replica, c.newest = o.g.replica, reports[o.g.replica]
+		}
+	}
+	f.mu.Unlock()
+	// A group that never had a leader is a new one, whose logs are all the same.
+	early := o.lost.leader == 0 && c.newest.logLast <= 1 && c.count < len(voters) && now.Sub(o.since) < fullCount
+	// Who reported may not be connected in the other direction yet.
+	early = early || f.host.reachable(voters, o.g.replica) < len(voters)/2+1 && now.Sub(o.since) < fullCount
+	if c.replica == o.g.replica && !early {
+		o.tried = now
+		retry := min(minRetry<<min(o.tries, 10), maxRetry)
+		o.again = now.Add(retry + rand.N(retry/2)) // two that see different reports may stand at once: not again
+		o.tries++
+		o.g.alter(func() { o.g.stand(c.term) })
+		return
+	}
+	if highest > o.g.raft.CurrentTerm() && now.Sub(o.raised) > minRetry {
+		// Its reports count for nothing with those that know a later term.
+		o.raised = now
+		o.g.alter(func() { _ = o.g.becomeFollower(highest) }) // if it did not work it is tried again
+	}
 }

@@ -32,6 +32,10 @@ type GroupConfig struct {
 	// Membership connects targets with the group's replicated state; nil if the
 	// group's membership never changes.
 	Membership Membership
+	// Hold, if set, has the proposer wait before the leadership is handed over:
+	// it returns once nothing that was proposed is in flight any more, or ctx has
+	// ended, and nothing more is proposed until release is called.
+	Hold func(ctx context.Context) (release func())
 }
 
 // Status is what a replica knows of its group's leadership.
@@ -61,12 +65,25 @@ type Group struct {
 
 	status     atomic.Pointer[Status]
 	leadership atomic.Pointer[leadership] // the last that was known
-	fresh      bool                       // it bootstrapped now and is to be the first leader
 	target     atomic.Pointer[Target]
-	// staging counts followers that are being sent segments; no snapshot is
-	// taken meanwhile, so that the log still reaches back to their manifest.
-	staging atomic.Int32
+	reached    atomic.Pointer[Target] // a target that needs no more steps
+	moving     atomic.Bool            // a membership step is under way
+	appliedIn  uint64                 // all before this term of its own is applied; belongs to moving
+	leaving    atomic.Bool            // the leadership is being handed over
+	newest     atomic.Pointer[members]
+	sendingTo  sync.Map // followers that raft has no entries for: they are sent segments
+	end        snapshotEnd
+	electable
+	care leaderCare
+	lag  lag
+	// staging counts followers that are being sent segments; snapshots are
+	// rarer meanwhile, and until lingers has passed, so that the log still
+	// reaches back to their manifest.
+	staging   atomic.Int32
+	lingers   atomic.Int64 // Unix nanoseconds
+	receiving receiving
 
+	life      context.Context // until Close
 	cancel    context.CancelFunc
 	done      chan struct{}
 	closeOnce sync.Once
@@ -75,11 +92,6 @@ type Group struct {
 
 // maxAppendEntries keeps a message within about 16 MiB: entries hold up to 1 MiB.
 const maxAppendEntries = 16
-
-const (
-	firstElection     = 40 * time.Millisecond // between the tries of a new group's preferred leader
-	maxFirstElections = 50
-)
 
 // OpenGroup opens a replica. It returns when the state machine was restored
 // from the newest manifest; the rest of the log is applied once the group has
@@ -110,20 +122,27 @@ func (h *Host) OpenGroup(cfg GroupConfig) (_ *Group, err error) {
 	if g.store, err = h.openStore(cfg.Replica); err != nil {
 		return nil, err
 	}
-	g.snapshots = &recordedSnapshots{SnapshotStore: h.manifests.Group(cfg.Replica), stable: g.store}
+	g.snapshots = h.recordedSnapshots(cfg.Replica, g.store, &g.end, g.beginInstall)
 	if g.trans, err = h.net.Group(cfg.Replica); err != nil {
 		return nil, err
 	}
-	g.trans.SetInstaller(g.stageAt)
+	g.trans.SetInstaller(func(ctx context.Context, peer uint64, manifest []byte) error {
+		g.sendingTo.Store(peer, true)
+		defer g.sendingTo.Delete(peer)
+		return g.stageAt(ctx, peer, manifest)
+	})
+	g.trans.SetPacer(g.paceHistory)
 	if err := g.bootstrapOnce(); err != nil {
 		return nil, err
 	}
 	if err := g.checkReach(); err != nil {
 		return nil, err
 	}
-	if g.raft, err = raft.NewRaft(g.raftConfig(), fsm{cfg.StateMachine}, g.store, g.store, g.snapshots, g.trans); err != nil {
+	if g.raft, err = raft.NewRaft(g.raftConfig(), fsm{cfg.StateMachine, g}, groupLog{g.store, &g.end}, g.store, g.snapshots, g.trans); err != nil {
 		return nil, err
 	}
+	g.trans.SetCommitted(g.raft.CommitIndex)
+	g.trans.SetScreen(g.screen)
 	g.raft.RegisterObserver(raft.NewObserver(g.observed, false, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
 		case raft.LeaderObservation, raft.RaftState:
@@ -131,13 +150,13 @@ func (h *Host) OpenGroup(cfg GroupConfig) (_ *Group, err error) {
 		}
 		return false
 	}))
-	ctx, cancel := context.WithCancel(h.ctx)
-	g.cancel = cancel
-	go g.run(ctx)
+	g.life, g.cancel = context.WithCancel(h.ctx)
+	go g.run(g.life)
 	if err := h.publish(g); err != nil {
 		g.stop()
 		return nil, err
 	}
+	h.failover.poke()
 	return g, nil
 }
 
@@ -146,7 +165,7 @@ func (g *Group) raftConfig() *raft.Config {
 	c.LocalID = serverID(g.replica)
 	c.HeartbeatTimeout = g.host.cfg.HeartbeatTimeout
 	c.ElectionTimeout = g.host.cfg.ElectionTimeout
-	c.LeaderLeaseTimeout = g.host.cfg.LeaderLease
+	c.LeaderLeaseTimeout = g.host.cfg.HeartbeatTimeout / 2 // ours is checkMajority
 	c.CommitTimeout = g.host.cfg.CommitTimeout
 	c.MaxAppendEntries = maxAppendEntries
 	// Entries that wait in a buffered channel when raft shuts down are never
@@ -200,7 +219,6 @@ func (g *Group) bootstrapOnce() error {
 		if err := raft.BootstrapCluster(g.raftConfig(), g.store, g.store, g.snapshots, g.trans, configuration); err != nil {
 			return fmt.Errorf("bootstrap: %w", err)
 		}
-		g.fresh = g.cfg.Initial[0] == g.replica
 	}
 	return g.store.SetUint64(keyBootstrapped, 1)
 }
@@ -219,22 +237,18 @@ func (g *Group) checkReach() error {
 	var have uint64
 	if len(list) > 0 {
 		have = list[0].Index
+		g.end.set(have, list[0].Term)
 	}
 	if have < recorded {
 		return fmt.Errorf("the newest manifest is at index %d, but one at %d was durable: the log of manifests is damaged; remove the replica and let it be rebuilt", have, recorded)
 	}
+	// A snapshot may have been installed and the log before it not removed yet.
+	if err := dropForeign(g.store, g.end.get()); err != nil {
+		return err
+	}
 	first, err := g.store.FirstIndex()
 	if err != nil {
 		return err
-	}
-	last, err := g.store.LastIndex()
-	if err != nil {
-		return err
-	}
-	if last != 0 && have >= last {
-		// A snapshot was installed and the log behind it was not removed yet.
-		// What raft appends next would not follow it.
-		return g.store.DeleteRange(first, last)
 	}
 	if first > have+1 {
 		return fmt.Errorf("the log begins at index %d and the newest manifest ends at %d: entries between are missing; remove the replica and let it be rebuilt", first, have)
@@ -245,42 +259,29 @@ func (g *Group) checkReach() error {
 // run follows raft's leadership and moves the membership, until ctx ends.
 func (g *Group) run(ctx context.Context) {
 	defer close(g.done)
-	steps := time.NewTicker(250 * time.Millisecond)
-	defer steps.Stop()
-	first := time.NewTicker(firstElection)
-	defer first.Stop()
-	if !g.fresh {
-		first.Stop()
-	}
-	for try := 0; ; {
+	var steps sync.WaitGroup
+	defer steps.Wait()
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-first.C:
-			// A new group's preferred leader does not wait for timers, only for
-			// the others to open their replicas.
-			if try++; g.leadership.Load().leader != 0 || try > maxFirstElections {
-				first.Stop()
-				continue
-			}
-			g.stand(try > 1)
 		case <-g.notify:
 		case <-g.observed:
 		case <-g.kick:
-			g.moveMembership(ctx)
-		case <-steps.C:
-			if g.target.Load() == nil && g.status.Load().Leader != 0 {
-				continue // nothing to do, nothing to pay
+			// A step may take as long as its entry needs to be committed.
+			if g.moving.CompareAndSwap(false, true) {
+				steps.Go(func() {
+					defer g.moving.Store(false)
+					g.moveMembership(ctx)
+				})
 			}
-			g.moveMembership(ctx)
 		}
 		g.refreshStatus()
 	}
 }
 
 func (g *Group) refreshStatus() {
-	_, id := g.raft.LeaderWithID()
-	now := Status{Leader: replicaOf(id), Term: g.raft.CurrentTerm(), Leading: g.raft.State() == raft.Leader}
+	now := g.lookUp()
 	if now.Leading {
 		now.Leader = g.replica
 	} else if now.Leader == g.replica {
@@ -294,13 +295,28 @@ func (g *Group) refreshStatus() {
 	if now.Leader != 0 {
 		g.leadership.Store(&leadership{now.Leader, now.Term})
 	}
-	if old.Leading && !now.Leading {
+	if old.Leading && now.Term != old.Term || old.Leading && !now.Leading {
 		// A replication goroutine of the lost term may wait for a follower
-		// that is down.
-		g.trans.Interrupt()
+		// that is down. By now this replica may lead in a later one.
+		g.trans.InterruptTo(old.Term)
+	}
+	if now.Leader == 0 {
+		g.host.failover.poke()
 	}
 	if g.cfg.OnStatus != nil {
 		g.cfg.OnStatus(now)
+	}
+}
+
+// lookUp reads raft's leader and term as they belong together.
+func (g *Group) lookUp() Status {
+	for {
+		term := g.raft.CurrentTerm()
+		_, id := g.raft.LeaderWithID()
+		leading := g.raft.State() == raft.Leader
+		if g.raft.CurrentTerm() == term {
+			return Status{Leader: replicaOf(id), Term: term, Leading: leading}
+		}
 	}
 }
 
@@ -320,7 +336,10 @@ func (g *Group) Propose(data, ext []byte) raft.ApplyFuture {
 }
 
 // VerifyLeader returns nil once a majority has confirmed that this replica leads.
-func (g *Group) VerifyLeader() error { return g.raft.VerifyLeader().Error() }
+func (g *Group) VerifyLeader() error {
+	defer g.trans.Hurry()()
+	return g.raft.VerifyLeader().Error()
+}
 
 // AppliedIndex is the index of the last applied entry.
 func (g *Group) AppliedIndex() uint64 { return g.raft.AppliedIndex() }
@@ -328,10 +347,10 @@ func (g *Group) AppliedIndex() uint64 { return g.raft.AppliedIndex() }
 // LastIndex is the index of the last entry of the log, committed or not.
 func (g *Group) LastIndex() uint64 { return g.raft.LastIndex() }
 
-// Transfer hands the leadership to another replica, and returns when it was
-// handed over or can't be.
-func (g *Group) Transfer(to uint64) error {
-	return g.raft.LeadershipTransferToServer(serverID(to), serverAddr(to)).Error()
+// isStaging says whether a follower is being sent segments.
+func (g *Group) isStaging(follower uint64) bool {
+	_, is := g.sendingTo.Load(follower)
+	return is
 }
 
 // Close stops the replica and waits for all that it started.
@@ -346,10 +365,12 @@ func (g *Group) Close() error {
 
 func (g *Group) stop() error {
 	g.cancel()
-	<-g.done
+	g.receiving.close()
+	// Raft waits for its goroutines, and those may be in the transport; run waits
+	// for a membership step, which may wait for raft.
 	shutdown := g.raft.Shutdown()
-	// Raft waits for its goroutines, and those may be in the transport.
 	err := errors.Join(g.trans.Close(), shutdown.Error())
+	<-g.done
 	g.drain()
 	return err
 }

@@ -27,6 +27,12 @@ type Host struct {
 	net       *raftnet.Net
 	failover  *failover
 	sources   sources
+	places    stagePlaces
+	throttle  *throttle // of the segments that are sent to followers
+	moves     moveThrottles
+
+	stageMetrics *stageMetrics
+	pressure     chan struct{} // the log needs snapshots now
 
 	ctx    context.Context // ends at Close; parent of everything that the host runs
 	cancel context.CancelFunc
@@ -34,6 +40,7 @@ type Host struct {
 
 	mu     sync.Mutex
 	groups map[uint64]*Group // nil while a group is being opened
+	list   []*Group          // the open ones of groups, never changed; nil: to be made anew
 	closed bool
 }
 
@@ -44,9 +51,11 @@ func Open(cfg Config) (_ *Host, err error) {
 	}
 	cfg.setDefaults()
 	id := identity.Identity{ClusterID: cfg.ClusterID, NodeID: cfg.NodeID, Incarnation: cfg.Incarnation}
-	h := &Host{cfg: cfg, groups: make(map[uint64]*Group)}
+	h := &Host{cfg: cfg, groups: make(map[uint64]*Group), pressure: make(chan struct{}, 1)}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.failover = newFailover(h)
+	h.places.max, h.throttle = cfg.CatchUps, newThrottle(cfg.CatchUpRate)
+	h.moves = moveThrottles{out: newThrottle(cfg.MoveRate), in: newThrottle(cfg.MoveRate)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.closeStores())
@@ -56,6 +65,7 @@ func Open(cfg Config) (_ *Host, err error) {
 		h.wal, err = wal.Open(wal.Options{
 			FS: cfg.FS, Dir: vfs.Join(cfg.Dir, "wal"), Identity: id, Logger: cfg.Logger,
 			FileSize: cfg.WALFileSize, SizeLimit: cfg.WALSizeLimit, OnFatal: cfg.OnFatal, Registerer: cfg.Registerer,
+			OnPressure: h.hastenSnapshots,
 		})
 		if err != nil {
 			return nil, err
@@ -66,7 +76,9 @@ func Open(cfg Config) (_ *Host, err error) {
 			return nil, err
 		}
 	}
-	h.manifests, err = manifest.Open(manifest.Options{FS: cfg.FS, Dir: vfs.Join(cfg.Dir, "manifests"), Identity: id, Logger: cfg.Logger})
+	h.manifests, err = manifest.Open(manifest.Options{
+		FS: cfg.FS, Dir: vfs.Join(cfg.Dir, "manifests"), Identity: id, Logger: cfg.Logger, OnFatal: cfg.OnFatal,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +89,11 @@ func Open(cfg Config) (_ *Host, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.stageMetrics, err = newStageMetrics(cfg.Registerer); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	h.handleStaging()
+	h.net.Handle(byte(kindMembers), h.handleMembers)
 	h.failover.register()
 	return h, nil
 }
@@ -92,9 +108,18 @@ func (h *Host) Start() error {
 	return nil
 }
 
+// spawn runs f on a goroutine that Close waits for; not after Close has begun.
+func (h *Host) spawn(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.wg.Go(f)
+	}
+}
+
 // stuckSync is how long one fsync of the log may last before the node counts
 // as unhealthy: it then stops its heartbeats, and others take over.
-const stuckSync = 3 * time.Second
+const stuckSync = 2 * time.Second
 
 // Healthy reports whether the write-ahead log answers. It is false while a
 // disk hangs (and for ever after a failed write).
@@ -102,8 +127,29 @@ func (h *Host) Healthy() bool {
 	if h.wal == nil {
 		return true
 	}
+	if h.wal.Failed() {
+		return false
+	}
 	started, running := h.wal.LastSync()
 	return !running || time.Since(started) < stuckSync
+}
+
+// WrittenBytes is how much was written to the write-ahead log since it was
+// opened; 0 with another store.
+func (h *Host) WrittenBytes() uint64 {
+	if h.wal == nil {
+		return 0
+	}
+	return h.wal.Stats().WrittenBytes
+}
+
+// CommitLatency is how long writes of the write-ahead log, each with its fsync,
+// took since a time. It says nothing with StoreBoltDB.
+func (h *Host) CommitLatency(since time.Time) wal.Latency {
+	if h.wal == nil {
+		return wal.Latency{}
+	}
+	return h.wal.Latency(since)
 }
 
 // Net is the network between the nodes, for messages that belong to no group.
@@ -117,7 +163,7 @@ func (h *Host) Group(replica uint64) (*Group, bool) {
 	return g, g != nil
 }
 
-// Groups returns all open groups, in no order.
+// Groups returns all open groups, in no order. The slice is not to be changed.
 func (h *Host) Groups() []*Group {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -125,13 +171,15 @@ func (h *Host) Groups() []*Group {
 }
 
 func (h *Host) groupsLocked() []*Group {
-	all := make([]*Group, 0, len(h.groups))
-	for _, g := range h.groups {
-		if g != nil {
-			all = append(all, g)
+	if h.list == nil {
+		h.list = make([]*Group, 0, len(h.groups))
+		for _, g := range h.groups {
+			if g != nil {
+				h.list = append(h.list, g)
+			}
 		}
 	}
-	return all
+	return h.list
 }
 
 // reserve makes sure that a replica is opened once.
@@ -155,7 +203,7 @@ func (h *Host) publish(g *Group) error {
 	if h.closed {
 		return ErrClosed
 	}
-	h.groups[g.replica] = g
+	h.groups[g.replica], h.list = g, nil
 	return nil
 }
 
@@ -163,6 +211,7 @@ func (h *Host) remove(replica uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.groups, replica)
+	h.list = nil
 }
 
 // Drop forgets all that the stores hold of a closed group, durably. The caller
@@ -222,6 +271,7 @@ func (h *Host) Close() error {
 
 func (h *Host) closeStores() error {
 	h.cancel()
+	h.stageMetrics.unregister()
 	var errs []error
 	if h.net != nil {
 		errs = append(errs, h.net.Close())

@@ -2,6 +2,8 @@ package replication
 
 import (
 	"context"
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -38,19 +40,39 @@ const (
 // the leader acts.
 func (g *Group) SetTarget(t Target) {
 	g.target.Store(&t)
+	g.poke()
+}
+
+// poke has the group look at its membership.
+func (g *Group) poke() {
 	select {
 	case g.kick <- struct{}{}:
 	default:
 	}
 }
 
-// moveMembership takes at most one step towards the target.
+// moveMembership takes at most one step towards the target, and asks for the next.
 func (g *Group) moveMembership(ctx context.Context) {
 	target := g.target.Load()
-	if target == nil || g.cfg.Membership == nil || !g.status.Load().Leading {
+	status := g.Status()
+	if target == nil || g.cfg.Membership == nil || !status.Leading {
 		return
 	}
 	if !target.after(g.cfg.Membership.Reached()) {
+		g.reached.Store(target)
+		return
+	}
+	// What the group has reached is known for sure once all of earlier terms was
+	// applied: else a target that it has left behind would be taken for a new one.
+	if g.appliedIn != status.Term {
+		if err := g.await(g.raft.Barrier(stepTimeout)); err != nil {
+			return
+		}
+		if now := g.Status(); !now.Leading || now.Term != status.Term {
+			return
+		}
+		g.appliedIn = status.Term
+		g.poke()
 		return
 	}
 	future := g.raft.GetConfiguration()
@@ -59,35 +81,65 @@ func (g *Group) moveMembership(ctx context.Context) {
 	}
 	step := nextStep(future.Configuration(), target.Replicas, g.replica, g.isCaughtUp)
 	if step.kind == stepWait {
-		return
+		return // tend pokes
 	}
-	if err := g.take(step, target); err != nil && ctx.Err() == nil {
-		g.log.Warn("membership step failed, trying again", "step", step.kind, "of", step.replica, "err", err)
+	if err := g.take(step, target); err != nil {
+		if ctx.Err() == nil {
+			g.log.Warn("membership step failed, trying again", "step", step.kind, "of", step.replica, "err", err)
+		}
 		return
 	}
 	g.log.Info("membership step done", "step", step.kind, "of", step.replica, "epoch", target.Epoch, "generation", target.Generation)
+	g.poke()
 }
 
+// isCaughtUp says whether a replica has nearly all that there is, and answers.
 func (g *Group) isCaughtUp(replica uint64) bool {
+	if replica == g.replica {
+		return true
+	}
+	node, known := g.host.cfg.Resolver.NodeOf(replica)
 	match, contact, ok := g.trans.Progress(replica)
-	return ok && time.Since(contact) < 5*time.Second && match+caughtUp >= g.raft.LastIndex()
+	return known && g.host.net.Alive(node) && ok && time.Since(contact) < g.host.silent() && match+caughtUp >= g.raft.LastIndex()
 }
 
 func (g *Group) take(s step, target *Target) error {
 	id, addr := serverID(s.replica), serverAddr(s.replica)
 	switch s.kind {
 	case stepAdd:
-		return g.raft.AddNonvoter(id, addr, 0, stepTimeout).Error()
+		if err := g.shorten(); err != nil {
+			g.log.Warn("no snapshot before a replica is added: it may be sent more of the log than of segments", "err", err)
+		}
+		return g.await(g.raft.AddNonvoter(id, addr, 0, stepTimeout))
 	case stepPromote:
-		return g.raft.AddVoter(id, addr, 0, stepTimeout).Error()
+		return g.await(g.raft.AddVoter(id, addr, 0, stepTimeout))
 	case stepRemove:
-		return g.raft.RemoveServer(id, 0, stepTimeout).Error()
+		term := g.status.Load().Term
+		err := g.await(g.raft.RemoveServer(id, 0, stepTimeout))
+		if err == nil {
+			g.trans.Forget(s.replica, term)
+		}
+		return err
 	case stepTransfer:
 		return g.Transfer(s.replica)
 	case stepRecord:
-		return g.Propose(g.cfg.Membership.EncodeReached(target.Epoch, target.Generation)).Error()
+		return g.await(g.Propose(g.cfg.Membership.EncodeReached(target.Epoch, target.Generation)))
 	}
 	return nil
+}
+
+// await waits for raft's answer, or for the end of the group: raft leaves what is on
+// its way to the state machine unanswered when it shuts down, and the goroutine
+// that asked then stays.
+func (g *Group) await(future raft.Future) error {
+	answer := make(chan error, 1)
+	go func() { answer <- future.Error() }()
+	select {
+	case err := <-answer:
+		return err
+	case <-g.life.Done():
+		return raft.ErrRaftShutdown
+	}
 }
 
 type stepKind string
@@ -106,79 +158,144 @@ type step struct {
 	replica uint64
 }
 
-// nextStep is the one change that comes next on the way from a configuration
-// to the wanted replicas. It never removes before all wanted ones are voters.
-func nextStep(now raft.Configuration, want []uint64, self uint64, caughtUp func(uint64) bool) step {
-	suffrage := make(map[uint64]raft.ServerSuffrage, len(now.Servers))
+// nextStep is the one change that comes next on the way from a configuration to
+// the wanted replicas; fit says which replicas answer and have caught up.
+//
+//   - Learners that nobody wants any more, of a target that was given up, go first.
+//   - A learner becomes a voter when it is fit and the voters have a majority of
+//     fit ones with it.
+//   - A voter goes only when all the wanted ones are voters, and when a majority
+//     of those that stay is fit. One that is not fit goes before one that is.
+//   - The leader itself goes last: it hands over to a wanted one, which removes it.
+func nextStep(now raft.Configuration, want []uint64, self uint64, fit func(uint64) bool) step {
+	m := membership{want: want, fit: fit}
 	for _, s := range now.Servers {
-		suffrage[replicaOf(s.ID)] = s.Suffrage
-	}
-	wanted := make(map[uint64]bool, len(want))
-	waiting := false
-	for _, id := range want {
-		wanted[id] = true
-		if s, in := suffrage[id]; !in {
-			return step{stepAdd, id}
-		} else if s != raft.Voter && caughtUp(id) {
-			return step{stepPromote, id}
-		} else if s != raft.Voter {
-			waiting = true
+		if id := replicaOf(s.ID); s.Suffrage == raft.Voter {
+			m.voters = append(m.voters, id)
+		} else {
+			m.learners = append(m.learners, id)
 		}
 	}
-	if waiting {
-		return step{kind: stepWait}
-	}
-	for _, s := range now.Servers {
-		if id := replicaOf(s.ID); !wanted[id] && id != self {
+	for _, id := range m.learners {
+		if !slices.Contains(want, id) {
 			return step{stepRemove, id}
 		}
 	}
-	if !wanted[self] {
-		for _, id := range want {
-			if caughtUp(id) {
-				return step{stepTransfer, id}
+	if s, all := m.complete(); !all {
+		return s
+	}
+	if id, some := m.leaver(self); some {
+		if id == 0 {
+			return step{kind: stepWait}
+		}
+		return step{stepRemove, id}
+	}
+	if slices.Contains(want, self) {
+		return step{kind: stepRecord}
+	}
+	for _, id := range want {
+		if fit(id) {
+			return step{stepTransfer, id}
+		}
+	}
+	return step{kind: stepWait}
+}
+
+// membership is a configuration on its way to the wanted replicas.
+type membership struct {
+	voters, learners, want []uint64
+	fit                    func(uint64) bool
+}
+
+// complete is the next step to have all the wanted ones as voters.
+func (m *membership) complete() (next step, all bool) {
+	all, next = true, step{kind: stepWait}
+	for _, id := range m.want {
+		switch {
+		case slices.Contains(m.voters, id):
+			continue
+		case !slices.Contains(m.learners, id):
+			return step{stepAdd, id}, false
+		case next.kind == stepWait && m.fit(id) && m.majority(append(slices.Clone(m.voters), id)):
+			next = step{stepPromote, id}
+		}
+		all = false
+	}
+	return next, all
+}
+
+// leaver is the voter that goes next, 0 while none may; some says that there are
+// such voters beside self.
+func (m *membership) leaver(self uint64) (id uint64, some bool) {
+	for _, dead := range []bool{true, false} {
+		for i, id := range m.voters {
+			if id == self || slices.Contains(m.want, id) {
+				continue
+			}
+			some = true
+			if m.fit(id) != dead && m.majority(slices.Delete(slices.Clone(m.voters), i, i+1)) {
+				return id, true
 			}
 		}
-		return step{kind: stepWait}
 	}
-	return step{kind: stepRecord}
+	return 0, some
+}
+
+// majority says whether most of the voters are fit.
+func (m *membership) majority(voters []uint64) bool {
+	n := 0
+	for _, id := range voters {
+		if m.fit(id) {
+			n++
+		}
+	}
+	return n >= len(voters)/2+1
 }
 
 // Members returns the voters and learners of the newest configuration that
 // this replica knows, committed or not.
 func (g *Group) Members() (voters, learners []uint64) {
-	future := g.raft.GetConfiguration()
-	if future.Error() != nil {
-		return nil, nil
-	}
-	for _, s := range future.Configuration().Servers {
-		if s.Suffrage == raft.Voter {
-			voters = append(voters, replicaOf(s.ID))
-		} else {
-			learners = append(learners, replicaOf(s.ID))
-		}
-	}
-	return voters, learners
+	voters, learners = g.members()
+	return slices.Clone(voters), slices.Clone(learners)
 }
 
-// InSync returns the voters that are within lag entries of the leader's log and
-// were heard from lately. Only the leader knows; others return nil.
-func (g *Group) InSync(lag uint64) []uint64 {
-	if !g.status.Load().Leading {
-		return nil
+// members are the replicas of one of raft's configurations.
+type members struct {
+	of               *raft.Server // the first of raft's slice, which raft never changes
+	voters, learners []uint64
+}
+
+// members is Members, not to be changed. It is asked often.
+func (g *Group) members() (voters, learners []uint64) {
+	future := g.raft.GetConfiguration()
+	if future.Error() != nil || len(future.Configuration().Servers) == 0 {
+		return nil, nil
 	}
-	voters, _ := g.Members()
-	last := g.raft.LastIndex()
-	in := make([]uint64, 0, len(voters))
-	for _, id := range voters {
-		if id == g.replica {
-			in = append(in, id)
-			continue
-		}
-		match, contact, ok := g.trans.Progress(id)
-		if ok && match+lag >= last && time.Since(contact) < 5*time.Second {
-			in = append(in, id)
+	servers := future.Configuration().Servers
+	if m := g.newest.Load(); m != nil && m.of == &servers[0] {
+		return m.voters, m.learners
+	}
+	m := &members{of: &servers[0]}
+	for _, s := range servers {
+		if s.Suffrage == raft.Voter {
+			m.voters = append(m.voters, replicaOf(s.ID))
+		} else {
+			m.learners = append(m.learners, replicaOf(s.ID))
 		}
 	}
-	return in
+	g.newest.Store(m)
+	return m.voters, m.learners
+}
+
+// both is one after the other.
+func both(a, b []uint64) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for _, list := range [...][]uint64{a, b} {
+			for _, v := range list {
+				if !yield(v) {
+					return
+				}
+			}
+		}
+	}
 }

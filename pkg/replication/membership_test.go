@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +20,7 @@ func TestStepsToTarget(t *testing.T) {
 		{"1 2 3", "1 2 3", 1, "record"},
 		{"1 2 3", "1 2 4", 1, "add 4, promote 4, remove 3, record"},
 		{"1 2 3l", "1 2 3", 1, "promote 3, record"},
-		{"1 2 3", "4 5 6", 1, "add 4, promote 4, add 5, promote 5, add 6, promote 6, remove 2, remove 3, transfer 4"},
+		{"1 2 3", "4 5 6", 1, "add 4, add 5, add 6, promote 4, promote 5, promote 6, remove 2, remove 3, transfer 4"},
 		{"1 2 3 4l", "1 2 3", 2, "remove 4, record"},
 	} {
 		now, want := parse(c.now), []uint64(nil)
@@ -45,10 +46,39 @@ func TestStepsToTarget(t *testing.T) {
 	}
 }
 
-func TestLearnerThatLagsIsWaitedFor(t *testing.T) {
-	s := nextStep(parse("1 2 3 4l"), []uint64{1, 2, 4}, 1, func(uint64) bool { return false })
-	if s.kind != stepWait {
-		t.Fatalf("got %s, want to wait: nothing is removed before the learner is a voter", s.kind)
+// TestStepsWithUnfitReplicas: one step, with replicas that are down or lag.
+func TestStepsWithUnfitReplicas(t *testing.T) {
+	for _, c := range []struct{ name, now, want, unfit, step string }{
+		{"a learner lags: nothing is removed before it is a voter", "1 2 3 4l", "1 2 4", "4", "wait"},
+		{"one of two learners lags: the other is promoted", "1 2 3 4l 5l", "1 4 5", "4", "promote 5"},
+		{"a replica is rebuilt elsewhere", "1 2 3 4l", "1 2 4", "3", "promote 4"},
+		{"the dead one goes", "1 2 3 4", "1 2 4", "3", "remove 3"},
+		{"the dead one goes first", "1 2 3 4 5", "1 4 5", "3", "remove 3"},
+		{"a promotion that leaves no majority", "1 2 3 4l", "1 2 4", "2 3", "wait"},
+		{"a promotion to three, with two of them fit", "1 2 3l", "1 2 3", "2", "promote 3"},
+		{"a learner whose target was given up, though a wanted one lags", "1 2 3 4l 5l", "1 2 5", "5", "remove 4"},
+		{"a voter whose target was given up", "1 2 3 4", "1 2 3", "", "remove 4"},
+		{"two wanted ones are down: a live one must stay", "1 2 3 4", "1 3 4", "3 4", "wait"},
+		{"a wanted one is down, the rest is a majority", "1 2 3 4", "1 2 4", "4", "remove 3"},
+		{"of two, the other wanted one is down", "1 2 3", "1 2", "2", "wait"},
+		{"self goes, but nobody can take over", "1 2 3", "2 3", "2 3", "wait"},
+		{"self goes, the second can take over", "1 2 3", "2 3", "2", "transfer 3"},
+	} {
+		var want, unfit []uint64
+		for _, s := range parse(c.want).Servers {
+			want = append(want, replicaOf(s.ID))
+		}
+		for _, s := range parse(c.unfit).Servers {
+			unfit = append(unfit, replicaOf(s.ID))
+		}
+		s := nextStep(parse(c.now), want, 1, func(id uint64) bool { return !slices.Contains(unfit, id) })
+		got := string(s.kind)
+		if s.replica != 0 {
+			got += fmt.Sprint(" ", s.replica)
+		}
+		if got != c.step {
+			t.Errorf("%s: from %s to %s without %q: got %s, want %s", c.name, c.now, c.want, c.unfit, got, c.step)
+		}
 	}
 }
 

@@ -1,10 +1,13 @@
 package replication
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sort"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -13,10 +16,22 @@ import (
 var keySnapshotIndex = []byte("SnapshotIndex")
 
 // recordedSnapshots also notes the index of the newest snapshot in the group's
-// log, so that a manifest that was lost is noticed at the next start.
+// log, so that a manifest that was lost is noticed at the next start. It takes
+// no snapshot older than the newest one, and no leader's manifest whose files
+// are not staged.
 type recordedSnapshots struct {
 	raft.SnapshotStore
 	stable raft.StableStore
+	log    raft.LogStore
+	end    *snapshotEnd // of the newest one
+	// ready is asked before a leader's manifest becomes durable.
+	ready func(manifest []byte) error
+
+	mu sync.Mutex // one snapshot becomes durable at a time
+}
+
+func (h *Host) recordedSnapshots(replica uint64, st store, end *snapshotEnd, ready func(manifest []byte) error) *recordedSnapshots {
+	return &recordedSnapshots{SnapshotStore: h.manifests.Group(replica), stable: st, log: st, end: end, ready: ready}
 }
 
 func (s *recordedSnapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
@@ -25,14 +40,25 @@ func (s *recordedSnapshots) Create(version raft.SnapshotVersion, index, term uin
 	if err != nil {
 		return nil, err
 	}
-	return &recordedSink{SnapshotSink: sink, stable: s.stable, index: index}, nil
+	return &recordedSink{SnapshotSink: sink, snapshots: s, index: index, term: term}, nil
 }
 
 type recordedSink struct {
 	raft.SnapshotSink
-	stable raft.StableStore
-	index  uint64
-	done   bool
+	snapshots *recordedSnapshots
+	index     uint64
+	term      uint64
+	own       bool         // it describes this replica's live state
+	manifest  bytes.Buffer // of a leader
+	done      bool
+}
+
+func (s *recordedSink) Write(p []byte) (int, error) {
+	n, err := s.SnapshotSink.Write(p)
+	if !s.own {
+		s.manifest.Write(p[:n])
+	}
+	return n, err
 }
 
 func (s *recordedSink) Close() error {
@@ -40,10 +66,38 @@ func (s *recordedSink) Close() error {
 		return nil
 	}
 	s.done = true
+	s.snapshots.mu.Lock()
+	defer s.snapshots.mu.Unlock()
+	if err := s.check(); err != nil {
+		return errors.Join(err, s.SnapshotSink.Cancel())
+	}
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}
-	return s.stable.SetUint64(keySnapshotIndex, s.index)
+	s.snapshots.end.set(s.index, s.term)
+	if !s.own {
+		if err := dropForeign(s.snapshots.log, s.snapshots.end.get()); err != nil {
+			return err
+		}
+	}
+	return s.snapshots.stable.SetUint64(keySnapshotIndex, s.index)
+}
+
+// check refuses what would leave the replica without the files of its newest
+// manifest. A snapshot of its own may be overtaken by one of the leader's while
+// its segments are being synced; those it names may be gone then.
+func (s *recordedSink) check() error {
+	list, err := s.snapshots.List()
+	if err != nil {
+		return err
+	}
+	if len(list) > 0 && list[0].Index > s.index {
+		return fmt.Errorf("snapshot at index %d: one at %d is there already", s.index, list[0].Index)
+	}
+	if s.own || s.snapshots.ready == nil {
+		return nil
+	}
+	return s.snapshots.ready(s.manifest.Bytes())
 }
 
 func (s *recordedSink) Cancel() error {
@@ -52,14 +106,18 @@ func (s *recordedSink) Cancel() error {
 }
 
 const (
-	snapshotCheck   = 500 * time.Millisecond
-	snapshotWorkers = 2
+	snapshotCheck = 500 * time.Millisecond
+	// snapshotsAtOnce share the syncs of their segments, one fsync of the log of
+	// manifests and one of the write-ahead log; each is a waiting goroutine.
+	snapshotsAtOnce = 256
 	// stagingFactor times SnapshotBytes may gather in the log of a group that
 	// is sending segments to a follower, before it takes a snapshot regardless.
 	stagingFactor = 4
 )
 
-// snapshotLoop takes snapshots of groups whose live log has grown, the largest first.
+// snapshotLoop takes snapshots of groups whose live log has grown, the largest
+// first, and all that are due together: what they cost in syncs does not grow
+// with their number.
 func (h *Host) snapshotLoop(ctx context.Context) {
 	tick := time.NewTicker(snapshotCheck)
 	defer tick.Stop()
@@ -68,10 +126,11 @@ func (h *Host) snapshotLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-h.pressure:
 		}
 		due := h.dueSnapshots()
 		var wg sync.WaitGroup
-		slots := make(chan struct{}, snapshotWorkers)
+		slots := make(chan struct{}, snapshotsAtOnce)
 		for _, g := range due {
 			if ctx.Err() != nil {
 				break
@@ -79,12 +138,20 @@ func (h *Host) snapshotLoop(ctx context.Context) {
 			slots <- struct{}{}
 			wg.Go(func() {
 				defer func() { <-slots }()
-				if err := g.Snapshot(); err != nil && ctx.Err() == nil {
+				if err := g.Snapshot(); err != nil && ctx.Err() == nil && !errors.Is(err, syscall.ENOSPC) { // who found no space says so
 					g.log.Warn("snapshot failed, the log can't be released; trying again", "err", err)
 				}
 			})
 		}
 		wg.Wait()
+	}
+}
+
+// hastenSnapshots is called by the log. It never blocks.
+func (h *Host) hastenSnapshots() {
+	select {
+	case h.pressure <- struct{}{}:
+	default:
 	}
 }
 
@@ -102,7 +169,7 @@ func (h *Host) dueSnapshots() []*Group {
 			continue
 		}
 		limit := base
-		if g.staging.Load() > 0 {
+		if g.sending(time.Now()) {
 			limit *= stagingFactor
 		}
 		if _, bytes := s.Size(); bytes > limit || g.replica == pinning {
@@ -110,16 +177,16 @@ func (h *Host) dueSnapshots() []*Group {
 		}
 	}
 	sort.Slice(due, func(i, j int) bool { return due[i].bytes > due[j].bytes })
-	groups = groups[:0]
-	for _, d := range due {
-		groups = append(groups, d.g)
+	sorted := make([]*Group, len(due))
+	for i, d := range due {
+		sorted[i] = d.g
 	}
-	return groups
+	return sorted
 }
 
 // leastSnapshot is the live log in bytes below which a snapshot frees too
 // little to be worth its fsyncs.
-const leastSnapshot = 1 << 20
+const leastSnapshot = 64 << 10
 
 // snapshotLimit is the size of a group's live log above which it is due. When
 // the whole log is past half its limit each group has a share only, and the one
@@ -141,14 +208,7 @@ func (h *Host) snapshotLimit(groups int) (limit int64, pinning uint64) {
 // followers may still need. That there is nothing new is no error.
 func (g *Group) Snapshot() error {
 	if s, ok := g.store.(sized); ok {
-		err := g.raft.ReloadConfig(raft.ReloadableConfig{
-			TrailingLogs:      g.trailing(s),
-			SnapshotInterval:  24 * time.Hour,
-			SnapshotThreshold: 1 << 60,
-			HeartbeatTimeout:  g.host.cfg.HeartbeatTimeout,
-			ElectionTimeout:   g.host.cfg.ElectionTimeout,
-		})
-		if err != nil {
+		if err := g.raft.ReloadConfig(g.reloadable(g.trailing(s))); err != nil {
 			return err
 		}
 	}
@@ -157,6 +217,17 @@ func (g *Group) Snapshot() error {
 		return nil
 	}
 	return err
+}
+
+// reloadable is raft's configuration with so many entries kept behind a snapshot.
+func (g *Group) reloadable(trailing uint64) raft.ReloadableConfig {
+	return raft.ReloadableConfig{
+		TrailingLogs:      trailing,
+		SnapshotInterval:  24 * time.Hour,
+		SnapshotThreshold: 1 << 60,
+		HeartbeatTimeout:  g.host.cfg.HeartbeatTimeout,
+		ElectionTimeout:   g.host.cfg.ElectionTimeout,
+	}
 }
 
 // trailing is the number of entries whose bytes fit into TrailingBytes, or into

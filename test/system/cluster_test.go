@@ -11,7 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -49,8 +52,9 @@ func (p *process) start() {
 	defer f.Close()
 	p.cmd = exec.Command(p.args[0], p.args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = f, f
+	p.cmd.Env = plainEnv()
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	if err := startWithThread(p.cmd); err != nil {
 		p.t.Fatal(err)
 	}
 	done := make(chan struct{})
@@ -59,6 +63,25 @@ func (p *process) start() {
 		_ = cmd.Wait() // how it ended is in the log
 		close(done)
 	}(p.cmd)
+}
+
+// spawner starts processes, for ever on one thread: the kernel sends Pdeathsig
+// when the thread ends that started the process, not when the test does.
+var spawner = sync.OnceValue(func() chan<- func() {
+	jobs := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for job := range jobs {
+			job()
+		}
+	}()
+	return jobs
+})
+
+func startWithThread(cmd *exec.Cmd) error {
+	result := make(chan error)
+	spawner() <- func() { result <- cmd.Start() }
+	return <-result
 }
 
 func (p *process) signal(sig syscall.Signal) {
@@ -87,6 +110,11 @@ func (p *process) cleanUp() {
 func (p *process) logs() string {
 	b, _ := os.ReadFile(p.log)
 	return string(b)
+}
+
+// plainEnv is the environment without RAFTSMAN_…: those variables are the tests'.
+func plainEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "RAFTSMAN_") })
 }
 
 // cluster is three etcd members and some nodes, each a process.
@@ -119,6 +147,12 @@ func ports(t *testing.T, n int) []int {
 
 // startCluster starts three etcd members and n nodes, and waits until all serve.
 func startCluster(t *testing.T, n int, ttl time.Duration, extra ...string) *cluster {
+	t.Helper()
+	return startClusterWith(t, n, ttl, func(int) []string { return extra })
+}
+
+// startClusterWith gives each node flags of its own.
+func startClusterWith(t *testing.T, n int, ttl time.Duration, extra func(id int) []string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), ttl: ttl}
 	t.Cleanup(func() {
@@ -153,7 +187,7 @@ func startCluster(t *testing.T, n int, ttl time.Duration, extra ...string) *clus
 		c.nodes = append(c.nodes, c.spawn(fmt.Sprintf("node-%d", i+1), append([]string{binary(t, "raftsman"), "serve",
 			"--node-id", fmt.Sprint(i + 1), "--data-dir", filepath.Join(c.dir, fmt.Sprintf("node-%d", i+1)),
 			"--etcd-endpoints", strings.Join(c.etcdURL, ","), "--kafka-addr", c.kafka[i], "--http-addr", c.http[i],
-			"--peer-addr", fmt.Sprintf("127.0.0.1:%d", peer), "--session-ttl", ttl.String()}, extra...)...))
+			"--peer-addr", fmt.Sprintf("127.0.0.1:%d", peer), "--session-ttl", ttl.String()}, extra(i+1)...)...))
 	}
 	for i := range n {
 		c.waitReady(i + 1)
@@ -216,7 +250,7 @@ func (c *cluster) raftsman(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 60*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary(c.t, "raftsman"), args...)
-	cmd.Env = append(os.Environ(), "RAFTSMAN_BROKERS="+strings.Join(c.kafka, ","))
+	cmd.Env = append(plainEnv(), "RAFTSMAN_BROKERS="+strings.Join(c.kafka, ","))
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

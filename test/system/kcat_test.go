@@ -18,7 +18,7 @@ func TestKcatThroughKills(t *testing.T) {
 	c := startCluster(t, 3, 10*time.Second)
 	c.create("lines", 1)
 	producer := exec.CommandContext(t.Context(), "kcat", "-b", strings.Join(c.kafka, ","), "-P", "-t", "lines", "-p", "0",
-		"-X", "enable.idempotence=true", "-X", "acks=all", "-X", "linger.ms=5", "-q")
+		"-X", "enable.idempotence=true", "-X", "acks=all", "-X", "linger.ms=5", "-q", "-E")
 	stdin, err := producer.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -16,13 +16,14 @@ import (
 
 const minAge = 5 * time.Second
 
-// load is an idempotent producer (acks all) that writes 0, 1, 2, … to
-// partition 0 of a topic until it is stopped, and notes each acknowledgement.
+// load is an idempotent producer (acks all) that writes 0, 1, 2, … to a
+// partition of a topic until it is stopped, and notes each acknowledgement.
 type load struct {
-	topic  string
-	client *kgo.Client
-	stop   chan struct{}
-	done   chan struct{}
+	topic     string
+	partition int32
+	client    *kgo.Client
+	stop      chan struct{}
+	done      chan struct{}
 
 	mu     sync.Mutex
 	next   int
@@ -31,22 +32,32 @@ type load struct {
 	times  []time.Time // of acknowledgements
 }
 
+// startLoad writes to partition 0.
 func startLoad(t *testing.T, brokers []string, topic string) *load {
 	t.Helper()
-	client, err := kgo.NewClient(
+	return startLoads(t, brokers, topic, 1)[0]
+}
+
+// startLoads writes to each of n partitions, through one client.
+func startLoads(t *testing.T, brokers []string, topic string, n int, opts ...kgo.Opt) (all []*load) {
+	t.Helper()
+	client, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(200),
+		kgo.ProducerLinger(time.Millisecond), kgo.MaxBufferedRecords(200 * n),
 		// franz-go asks for metadata again after 5 s at the earliest; leaders are
 		// lost more often than that here.
 		kgo.MetadataMinAge(minAge),
-	)
+	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &load{topic: topic, client: client, stop: make(chan struct{}), done: make(chan struct{}), acked: make(map[int]bool)}
-	go l.run()
+	for i := range n {
+		l := &load{topic: topic, partition: int32(i), client: client, stop: make(chan struct{}), done: make(chan struct{}), acked: make(map[int]bool)}
+		all = append(all, l)
+		go l.run()
+	}
 	t.Cleanup(client.Close)
-	return l
+	return all
 }
 
 func (l *load) run() {
@@ -64,7 +75,7 @@ func (l *load) run() {
 		n := l.next
 		l.next++
 		l.mu.Unlock()
-		l.client.Produce(context.Background(), &kgo.Record{Partition: 0, Value: strconv.AppendInt(nil, int64(n), 10)}, func(_ *kgo.Record, err error) {
+		l.client.Produce(context.Background(), &kgo.Record{Partition: l.partition, Value: strconv.AppendInt(nil, int64(n), 10)}, func(_ *kgo.Record, err error) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			if err != nil {
@@ -123,7 +134,7 @@ func (l *load) longestGap(from time.Time) time.Duration {
 func (l *load) verify(t *testing.T, brokers []string) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: {0: kgo.NewOffset().AtStart()}}))
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: {l.partition: kgo.NewOffset().AtStart()}}))
 	if err != nil {
 		t.Fatal(err)
 	}

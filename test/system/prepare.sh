@@ -10,6 +10,10 @@ fail() {
 missing=()
 command -v kcat >/dev/null || missing+=(kcat)
 command -v etcdctl >/dev/null || missing+=(etcd-client)
+command -v strace >/dev/null || missing+=(strace)
+command -v ip >/dev/null || missing+=(iproute2)
+command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+command -v fsfreeze >/dev/null || missing+=(util-linux)
 command -v docker-compose >/dev/null || missing+=(docker-compose)
 command -v docker >/dev/null || missing+=(docker.io)
 if [ ${#missing[@]} -gt 0 ]; then

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/raftsman/raftsman/internal/cluster"
+	"github.com/raftsman/raftsman/internal/gateway"
+	"github.com/raftsman/raftsman/internal/health"
+)
+
+// progress shows how far an operation is: to a person as a bar that is drawn
+// anew, else as a line each time the percentage or the reason changes.
+type progress struct {
+	w        io.Writer
+	terminal bool
+	width    func() int // of the terminal, in columns
+	last     string
+	open     bool // the cursor is in a line that was begun
+}
+
+func newProgress(w io.Writer) *progress {
+	f, ok := w.(*os.File)
+	if !ok || !isTerminal(f) {
+		return &progress{w: w}
+	}
+	return &progress{w: w, terminal: true, width: func() int {
+		size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+		if err != nil || size.Col == 0 {
+			return 80
+		}
+		return int(size.Col)
+	}}
+}
+
+const barWidth = 30
+
+// op shows an operation.
+func (p *progress) op(o gateway.Operation) {
+	percent := health.Percent(o.Op)
+	line := fmt.Sprintf("%s: %s %d%%", health.Title(o.Op), opState(o), percent)
+	key := line + o.Reason
+	if p.terminal {
+		full := barWidth * percent / 100
+		line = fmt.Sprintf("%s [%s%s] %d%% %s", health.Title(o.Op), strings.Repeat("#", full), strings.Repeat("-", barWidth-full), percent, opState(o))
+	}
+	if pr := o.Progress; pr != nil {
+		line += fmt.Sprintf(", %d of %d", pr.Done, pr.Total)
+		if pr.BytesTotal > 0 {
+			line += fmt.Sprintf(", %s of %s", health.Size(pr.BytesDone), health.Size(pr.BytesTotal))
+		}
+	}
+	if l := left(o); l != "-" {
+		line += ", " + l + " left"
+	}
+	if o.Reason != "" && o.State != cluster.OpDone {
+		line += ": " + o.Reason
+	}
+	p.show(line, key)
+}
+
+// note shows something else, once.
+func (p *progress) note(text string) { p.show(text, text) }
+
+func (p *progress) show(line, key string) {
+	switch {
+	case p.terminal:
+		// A line that wraps could not be drawn over.
+		short := []rune(line)
+		fmt.Fprintf(p.w, "\r\x1b[K%s", string(short[:min(len(short), max(p.width()-1, 1))]))
+		p.open = true
+	case key != p.last:
+		fmt.Fprintln(p.w, line)
+	}
+	p.last = key
+}
+
+// end leaves the line.
+func (p *progress) end() {
+	if p.open {
+		fmt.Fprintln(p.w)
+		p.open = false
+	}
+}
