@@ -46,7 +46,7 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 	}()
 
-	pause, told := minBackoff, false
+	pause := minBackoff
 	for ctx.Err() == nil {
 		began := s.opts.Clock.Now()
 		err := s.follow(ctx)
@@ -55,7 +55,7 @@ func (s *Store) Run(ctx context.Context) error {
 			break
 		}
 		if was && s.opts.Clock.Now().Sub(began) > maxBackoff {
-			pause, told = minBackoff, false
+			pause = minBackoff
 		}
 		switch {
 		case errors.Is(err, ErrFrozen):
@@ -65,8 +65,8 @@ func (s *Store) Run(ctx context.Context) error {
 			}
 		case errors.Is(err, errReload):
 			s.opts.Logger.Info("loading the metadata anew", "err", err)
-		case !told:
-			told = true
+		case s.awaySince.IsZero():
+			s.awaySince = s.opts.Clock.Now()
 			s.opts.Logger.Warn("etcd is away: the last known metadata stays in use, changes are refused",
 				"revision", s.View().Revision, "err", err)
 		}
@@ -117,6 +117,7 @@ func (s *Store) follow(ctx context.Context) error {
 		clientv3.WithPrefix(), clientv3.WithRev(rev+1))
 	if ctx.Err() == nil {
 		s.setConnected(true)
+		s.noteBack(rev)
 	}
 	for {
 		select {
@@ -142,6 +143,16 @@ func (s *Store) follow(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// noteBack logs that etcd is back, if it was logged that it is away.
+func (s *Store) noteBack(revision int64) {
+	if s.awaySince.IsZero() {
+		return
+	}
+	s.opts.Logger.Info("etcd is back: its metadata is followed again", "revision", revision,
+		"after", s.opts.Clock.Now().Sub(s.awaySince).Round(time.Millisecond))
+	s.awaySince = time.Time{}
 }
 
 // disconnection returns when no member of etcd is connected any more. What

@@ -79,6 +79,7 @@ type Store struct {
 	view      atomic.Pointer[View]
 	connected atomic.Bool
 	retry     chan struct{} // try etcd again now
+	awaySince time.Time     // when it was logged that etcd is away; zero: it is not. Only the follower looks.
 
 	mu                     sync.Mutex
 	items                  map[string]item // all keys, as etcd has them; only the follower changes it

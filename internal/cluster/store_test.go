@@ -117,11 +117,14 @@ func TestEtcdAwayAndBack(t *testing.T) {
 	}
 	s.sees(t, "the topic", topics(1))
 
-	e.Stop()
+	e.Stop() // soon after it came
 	eventually(t, "disconnected", func() bool { return !s.Connected() })
 	if _, err := s.CreateTopic(t.Context(), "u", 1, 1, nil); !errors.Is(err, cluster.ErrUnavailable) {
 		t.Fatalf("create without etcd: %v", err)
 	}
+	eventually(t, "it to be logged", func() bool {
+		return s.logs.count("etcd is away") == 2 && s.logs.count("etcd is back") == 1
+	})
 	if v := s.View(); len(v.Topics) != 1 || v.Frozen != "" {
 		t.Fatalf("view %+v", v)
 	}

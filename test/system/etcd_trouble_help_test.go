@@ -168,6 +168,9 @@ func (x *trouble) quiet(most int) (said []string) {
 			times[m[2]]++
 		}
 		for message, n := range times {
+			if n > most/2 {
+				x.t.Logf("%s said %d times %s", p.name, n, message)
+			}
 			if n > most {
 				x.t.Errorf("%s said %d times %s", p.name, n, message)
 			}
