@@ -41,7 +41,7 @@ lint: ## gofmt, go vet, staticcheck
 .PHONY: test-system
 test-system: build build-etcd ## tests with real processes, clients and containers; needs root and Docker
 	./test/system/prepare.sh
-	go test -tags system -count=1 -timeout 30m -v ./test/system/...
+	./test/failures.sh go test -tags system -count=1 -timeout 30m -v ./test/system/...
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s); prints the hours
