@@ -224,6 +224,7 @@ func FuzzStore(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 9, 4, 129, 66, 7}, uint16(400), byte(128), false)
 	f.Add([]byte{1, 1, 1, 128, 1}, uint16(0), byte(0), false)
 	f.Add([]byte{1, 1, 1, 128, 1}, uint16(3), byte(0), true)
+	f.Add([]byte{48}, uint16(7), byte(3), false)
 	f.Fuzz(func(t *testing.T, ops []byte, at uint16, xor byte, cut bool) {
 		if len(ops) > 60 {
 			return
@@ -284,6 +285,8 @@ func FuzzStore(f *testing.F) {
 				n--
 			}
 			want = states[n]
+		case xor != 0 && bytes.HasPrefix(file, []byte(oldMagic)):
+			// It says that it is older than it is, and holds the same.
 		case xor != 0 && where < ends[max(last-1, 0)]:
 			t.Fatalf("byte %d of %d was changed by %#x, and it opens", where, len(file), xor)
 		case xor != 0:
