@@ -557,7 +557,7 @@ func TestDeliver(t *testing.T) {
 func TestInstallSnapshotIsInterrupted(t *testing.T) {
 	_, _, _, ta, _ := pair(t, nil)
 	began := make(chan struct{})
-	ta.SetInstaller(func(ctx context.Context, peer uint64, manifest []byte) error {
+	ta.SetInstaller(func(ctx context.Context, _ uint64, _ []byte, _ func() error) error {
 		close(began)
 		<-ctx.Done()
 		return context.Cause(ctx)

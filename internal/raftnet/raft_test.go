@@ -170,12 +170,12 @@ func TestSnapshotGoesToAFollowerThatIsFarBehind(t *testing.T) {
 	applyAll(t, members[:2], 300)
 	staged := make(chan uint64, 16)
 	for _, m := range members[:2] {
-		m.trans.SetInstaller(func(ctx context.Context, peer uint64, manifest []byte) error {
+		m.trans.SetInstaller(func(_ context.Context, peer uint64, manifest []byte, send func() error) error {
 			if len(manifest) == 0 {
 				return fmt.Errorf("empty manifest")
 			}
 			staged <- peer
-			return ctx.Err()
+			return send()
 		})
 		if err := m.raft.Snapshot().Error(); err != nil {
 			t.Fatal(err)

@@ -36,13 +36,19 @@ func (t *Transport) InstallSnapshot(id raft.ServerID, _ raft.ServerAddress, args
 	t.mu.Lock()
 	installer := t.installer
 	t.mu.Unlock()
-	if installer != nil {
-		if err := installer(ctx, dst, manifest); err != nil {
-			return fmt.Errorf("stage snapshot at replica %d: %w", dst, err)
+	send := func() error {
+		if err := t.sendSnapshot(ctx, dst, args, resp, manifest); err != nil {
+			return fmt.Errorf("install snapshot at replica %d: %w", dst, err)
 		}
+		return nil
 	}
-	if err := t.sendSnapshot(ctx, dst, args, resp, manifest); err != nil {
-		return fmt.Errorf("install snapshot at replica %d: %w", dst, err)
+	if installer == nil {
+		err = send()
+	} else {
+		err = installer(ctx, dst, manifest, send)
+	}
+	if err != nil {
+		return err
 	}
 	if resp.Success {
 		t.progress.note(dst, args.Term, args.LastLogIndex, 0)

@@ -35,7 +35,7 @@ type Transport struct {
 	calls     context.Context // of appends of sentTerm
 	interrupt context.CancelCauseFunc
 	pipelines map[*pipeline]struct{}
-	installer func(ctx context.Context, peer uint64, manifest []byte) error
+	installer func(ctx context.Context, peer uint64, manifest []byte, send func() error) error
 	pacer     func(ctx context.Context, peer, last uint64, bytes int) error
 	sentTerm  uint64                   // newest term of an append of ours
 	quitTerm  uint64                   // newest term that was interrupted
@@ -178,9 +178,10 @@ var interrupted = func() context.Context {
 // read connections.
 func (t *Transport) SetScreen(f func(cmd any) (answer any)) { t.screen.Store(&f) }
 
-// SetInstaller sets what InstallSnapshot calls before the request itself: it
-// stages the bulk data at the peer. It may take minutes and ends when ctx does.
-func (t *Transport) SetInstaller(f func(ctx context.Context, peer uint64, manifest []byte) error) {
+// SetInstaller sets what InstallSnapshot calls: it stages the bulk data at the
+// peer, and then calls send, which makes the request itself. It may take minutes
+// and ends when ctx does.
+func (t *Transport) SetInstaller(f func(ctx context.Context, peer uint64, manifest []byte, send func() error) error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.installer = f

@@ -47,23 +47,26 @@ func (p *plain) join() bool {
 // that Open may or must refuse, and may also leave out as a torn tail.
 func plainly(data []byte) (groups map[uint64]*plain, whole bool) {
 	groups = make(map[uint64]*plain)
+	whole = applyAll(groups, data)
+	for _, p := range groups {
+		whole = p.join() && whole
+	}
+	return groups, whole
+}
+
+func applyAll(groups map[uint64]*plain, data []byte) (whole bool) {
 	for off := 0; ; {
 		rest := data[off:]
 		if len(rest) < batchHead || le.Uint32(rest) != batchMagic {
-			for _, p := range groups {
-				if !p.join() {
-					return groups, false
-				}
-			}
-			return groups, true // clean: no later batch can have been sealed
+			return true // clean: no later batch can have been sealed
 		}
 		length, count := int64(le.Uint32(rest[8:])), le.Uint32(rest[12:])
 		if length < batchHead || length > int64(len(rest)) {
-			return groups, false
+			return false
 		}
 		frames, ok := split(rest[batchHead:length], count)
 		if !ok {
-			return groups, false
+			return false
 		}
 		for _, f := range frames {
 			id := le.Uint64(f[24:])
@@ -71,7 +74,7 @@ func plainly(data []byte) (groups map[uint64]*plain, whole bool) {
 				groups[id] = newPlain()
 			}
 			if !groups[id].apply(f) {
-				return groups, false
+				return false
 			}
 		}
 		off += int(length)

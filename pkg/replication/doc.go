@@ -28,7 +28,7 @@
 //
 // The leader of a group moves its membership towards the [Target] that it was
 // given, one step at a time (membership.go): add as learner, wait until it has
-// caught up, promote, and only then remove.
+// caught up (caughtup.go), promote, and only then remove.
 //
 // # Lock order
 //

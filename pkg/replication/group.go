@@ -74,8 +74,9 @@ type Group struct {
 	sendingTo  sync.Map // followers that raft has no entries for: they are sent segments
 	end        snapshotEnd
 	electable
-	care leaderCare
-	lag  lag
+	care   leaderCare
+	lag    lag
+	rounds rounds // of followers, by which they are promoted and counted on
 	// staging counts followers that are being sent segments; snapshots are
 	// rarer meanwhile, and until lingers has passed, so that the log still
 	// reaches back to their manifest.
@@ -126,10 +127,10 @@ func (h *Host) OpenGroup(cfg GroupConfig) (_ *Group, err error) {
 	if g.trans, err = h.net.Group(cfg.Replica); err != nil {
 		return nil, err
 	}
-	g.trans.SetInstaller(func(ctx context.Context, peer uint64, manifest []byte) error {
+	g.trans.SetInstaller(func(ctx context.Context, peer uint64, manifest []byte, send func() error) error {
 		g.sendingTo.Store(peer, true)
 		defer g.sendingTo.Delete(peer)
-		return g.stageAt(ctx, peer, manifest)
+		return g.stageAt(ctx, peer, manifest, send)
 	})
 	g.trans.SetPacer(g.paceHistory)
 	if err := g.bootstrapOnce(); err != nil {

@@ -29,12 +29,8 @@ type Membership interface {
 	EncodeReached(epoch, generation int64) (data, ext []byte)
 }
 
-const (
-	// caughtUp is how many entries a learner may be behind to be promoted.
-	caughtUp = 64
-	// stepTimeout bounds the wait of one membership change in raft's queue.
-	stepTimeout = 10 * time.Second
-)
+// stepTimeout bounds the wait of one membership change in raft's queue.
+const stepTimeout = 10 * time.Second
 
 // SetTarget tells what the membership shall be. Every replica is told; only
 // the leader acts.
@@ -93,16 +89,6 @@ func (g *Group) moveMembership(ctx context.Context) {
 	g.poke()
 }
 
-// isCaughtUp says whether a replica has nearly all that there is, and answers.
-func (g *Group) isCaughtUp(replica uint64) bool {
-	if replica == g.replica {
-		return true
-	}
-	node, known := g.host.cfg.Resolver.NodeOf(replica)
-	match, contact, ok := g.trans.Progress(replica)
-	return known && g.host.net.Alive(node) && ok && time.Since(contact) < g.host.silent() && match+caughtUp >= g.raft.LastIndex()
-}
-
 func (g *Group) take(s step, target *Target) error {
 	id, addr := serverID(s.replica), serverAddr(s.replica)
 	switch s.kind {
@@ -118,6 +104,7 @@ func (g *Group) take(s step, target *Target) error {
 		err := g.await(g.raft.RemoveServer(id, 0, stepTimeout))
 		if err == nil {
 			g.trans.Forget(s.replica, term)
+			g.rounds.forget(s.replica)
 		}
 		return err
 	case stepTransfer:
@@ -165,7 +152,9 @@ type step struct {
 //   - A learner becomes a voter when it is fit and the voters have a majority of
 //     fit ones with it.
 //   - A voter goes only when all the wanted ones are voters, and when a majority
-//     of those that stay is fit. One that is not fit goes before one that is.
+//     of those that stay is fit. One that is not fit goes before one that is; one
+//     that is goes only when all the wanted ones are: a move never leaves fewer
+//     live replicas than there were.
 //   - The leader itself goes last: it hands over to a wanted one, which removes it.
 func nextStep(now raft.Configuration, want []uint64, self uint64, fit func(uint64) bool) step {
 	m := membership{want: want, fit: fit}
@@ -233,12 +222,17 @@ func (m *membership) leaver(self uint64) (id uint64, some bool) {
 				continue
 			}
 			some = true
-			if m.fit(id) != dead && m.majority(slices.Delete(slices.Clone(m.voters), i, i+1)) {
+			if m.fit(id) != dead && (dead || m.allFit()) && m.majority(slices.Delete(slices.Clone(m.voters), i, i+1)) {
 				return id, true
 			}
 		}
 	}
 	return 0, some
+}
+
+// allFit says whether all the wanted ones are fit.
+func (m *membership) allFit() bool {
+	return !slices.ContainsFunc(m.want, func(id uint64) bool { return !m.fit(id) })
 }
 
 // majority says whether most of the voters are fit.

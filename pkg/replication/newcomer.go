@@ -17,9 +17,27 @@ import (
 // moveThrottles are a node's, of all its groups.
 type moveThrottles struct{ out, in *throttle }
 
-// history is how many bytes of the log a new replica may be sent as entries;
-// with more, its past comes as segments.
-const history = 1 << 20
+const (
+	// history is how many bytes of the log a new replica may be sent as entries;
+	// with more, its past comes as segments.
+	history = 1 << 20
+	// caughtUp is how many entries a follower may be behind and yet be near.
+	caughtUp = 64
+)
+
+// lacksLittle says whether a follower that has the log up to match needs no more
+// than a few entries of it.
+func (g *Group) lacksLittle(match uint64) bool {
+	if match+caughtUp < g.raft.LastIndex() {
+		return false
+	}
+	s, ok := g.store.(sized)
+	if !ok {
+		return true
+	}
+	first, err := g.store.FirstIndex()
+	return err == nil && match+1 >= first && s.BytesFrom(match+1) <= history
+}
 
 // isLearner says whether a replica is a learner, as far as is known here.
 func (g *Group) isLearner(replica uint64) bool {
@@ -46,7 +64,7 @@ func (g *Group) throttleTo(follower uint64) *throttle {
 // it is nearly there passes, as to any follower. It is called where raft sends to
 // this one follower.
 func (g *Group) paceHistory(ctx context.Context, follower, last uint64, bytes int) error {
-	if last+caughtUp >= g.raft.LastIndex() || !g.isLearner(follower) {
+	if last >= g.raft.LastIndex() || !g.isLearner(follower) || g.lacksLittle(last) {
 		return nil
 	}
 	return g.host.moves.out.wait(ctx, bytes)
@@ -65,11 +83,11 @@ func (g *Group) shorten() error {
 	lowest := g.raft.LastIndex()
 	voters, _ := g.members()
 	for _, id := range voters {
-		if match, _, ok := g.trans.Progress(id); ok && id != g.replica && g.isCaughtUp(id) {
+		if match, _, ok := g.trans.Progress(id); ok && id != g.replica && g.isNear(id) {
 			lowest = min(lowest, match)
 		}
 	}
-	err := g.raft.ReloadConfig(g.reloadable(g.raft.LastIndex() - lowest + caughtUp))
+	err := g.raft.ReloadConfig(g.reloadable(g.raft.LastIndex() - lowest + min(caughtUp, g.newestWithin(s, history))))
 	if err != nil {
 		return err
 	}

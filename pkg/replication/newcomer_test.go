@@ -3,6 +3,7 @@ package replication
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -55,7 +56,7 @@ func TestNewReplicaIsPaced(t *testing.T) {
 		open(id, []uint64{10, 20, 30})
 	}
 	for i := range 100 { // more than goes as entries
-		h.propose(fmt.Sprintf("%d %s", i, make([]byte, 32<<10)))
+		h.propose(fmt.Sprint(i, strings.Repeat("x", 32<<10)))
 	}
 	newcomer := open(4, nil)
 	for _, g := range h.group {

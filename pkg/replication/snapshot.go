@@ -233,6 +233,14 @@ func (g *Group) reloadable(trailing uint64) raft.ReloadableConfig {
 // trailing is the number of entries whose bytes fit into TrailingBytes, or into
 // the group's share of the log if that is less.
 func (g *Group) trailing(s sized) uint64 {
+	g.host.mu.Lock()
+	groups := len(g.host.groups)
+	g.host.mu.Unlock()
+	return g.newestWithin(s, min(g.host.cfg.TrailingBytes, max(g.host.cfg.WALSizeLimit/8/int64(max(groups, 1)), 64<<10)))
+}
+
+// newestWithin is how many of the newest entries fit into so many bytes, at least 1.
+func (g *Group) newestWithin(s sized, bytes int64) uint64 {
 	first, err := g.store.FirstIndex()
 	if err != nil || first == 0 {
 		return 1
@@ -241,12 +249,8 @@ func (g *Group) trailing(s sized) uint64 {
 	if err != nil {
 		return 1
 	}
-	g.host.mu.Lock()
-	groups := len(g.host.groups)
-	g.host.mu.Unlock()
-	keep := min(g.host.cfg.TrailingBytes, max(g.host.cfg.WALSizeLimit/8/int64(max(groups, 1)), 64<<10))
 	n := sort.Search(int(last-first+1), func(i int) bool {
-		return s.BytesFrom(first+uint64(i)) <= keep
+		return s.BytesFrom(first+uint64(i)) <= bytes
 	})
 	return max(1, last-first+1-uint64(n))
 }

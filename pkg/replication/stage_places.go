@@ -9,9 +9,9 @@ import (
 // stagePlace is what takes a place: one group's staging at one follower.
 type stagePlace struct{ group, peer uint64 }
 
-// stagePlaces bounds how many stagings a node sends at once. One that ended well
-// keeps its place for a moment: raft comes back for the installation, and would
-// have to wait for others' segments else, with its manifest growing old.
+// stagePlaces bounds how many stagings a node sends at once. One whose manifest was
+// superseded meanwhile keeps its place for a moment: raft comes back with the
+// newest, and would have to wait for others' segments else, with that growing old.
 type stagePlaces struct {
 	max int
 

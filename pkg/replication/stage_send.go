@@ -26,8 +26,9 @@ const (
 	// stageIdle is how long a follower may fetch nothing: it may have to read and
 	// fsync what it has.
 	stageIdle = 2 * time.Minute
-	// stageLinger is how long raft has to install the manifest after its segments
-	// were staged, with the place and the log kept for that.
+	// stageLinger is how long the log is kept after segments were staged, for the
+	// follower to go on with it; and how long raft has to come back with the newest
+	// manifest, with the place kept for that, if it was superseded meanwhile.
 	stageLinger = 5 * time.Second
 )
 
@@ -36,12 +37,13 @@ func (g *Group) sending(now time.Time) bool {
 	return g.staging.Load() > 0 || now.UnixNano() < g.lingers.Load()
 }
 
-// stageAt has a follower fetch what the newest manifest names, before raft sends
-// a manifest. It runs on the leader, in raft's goroutine for that follower.
-func (g *Group) stageAt(ctx context.Context, peer uint64, manifest []byte) error {
+// stageAt has a follower fetch what the newest manifest names, and then has raft's
+// manifest sent, if it is still the newest. It runs on the leader, in raft's
+// goroutine for that follower.
+func (g *Group) stageAt(ctx context.Context, peer uint64, manifest []byte, send func() error) error {
 	stager, ok := g.cfg.StateMachine.(Stager)
 	if !ok {
-		return nil
+		return send()
 	}
 	node, ok := g.host.cfg.Resolver.NodeOf(peer)
 	if !ok {
@@ -60,20 +62,21 @@ func (g *Group) stageAt(ctx context.Context, peer uint64, manifest []byte) error
 	s := &stageSender{g: g, stager: stager, peer: peer, node: node, throttle: g.throttleTo(peer)}
 	last, err := s.rounds(ctx)
 	linger := time.Duration(0)
-	if err == nil {
-		linger = stageLinger
-		g.lingers.Store(time.Now().Add(linger).UnixNano())
+	switch {
+	case err != nil:
+		err = fmt.Errorf("stage snapshot at replica %d: %w", peer, err)
+	case bytes.Equal(last, manifest):
+		err = send()
+	default: // raft comes back soon
+		err, linger = errSuperseded, stageLinger
+	}
+	if err == nil || linger > 0 {
+		g.lingers.Store(time.Now().Add(stageLinger).UnixNano())
 	}
 	g.staging.Add(-1)
 	metrics.sending.Dec()
 	g.host.places.leave(place, linger)
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(last, manifest) {
-		return errSuperseded
-	}
-	return nil
+	return err
 }
 
 // stageSender sends one follower what it needs.

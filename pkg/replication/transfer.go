@@ -39,7 +39,7 @@ func (g *Group) Transfer(to uint64) error {
 		return errLeaving
 	}
 	defer g.leaving.Store(false)
-	if !g.isCaughtUp(to) {
+	if !g.isNear(to) {
 		return ErrNotCaughtUp
 	}
 	began := time.Now()

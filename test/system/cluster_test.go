@@ -98,12 +98,19 @@ func (p *process) kill() {
 	<-p.done
 }
 
+// cleanUp ends the process. With RAFTSMAN_LOGS=directory its log is kept there.
 func (p *process) cleanUp() {
 	select {
 	case <-p.done:
 	default:
 		_ = p.cmd.Process.Kill()
 		<-p.done
+	}
+	if dir := os.Getenv("RAFTSMAN_LOGS"); dir != "" {
+		name := filepath.Join(dir, strings.ReplaceAll(p.t.Name(), "/", "-")+"-"+p.name+".log")
+		if err := os.WriteFile(name, []byte(p.logs()), 0o644); err != nil {
+			p.t.Error(err)
+		}
 	}
 }
 
