@@ -10,7 +10,7 @@ const (
 	// moveCost is how long a replica takes to move besides its bytes: until the
 	// nodes have heard of it, each step was committed, and the winner has heard
 	// that it is done.
-	moveCost = 500 * time.Millisecond
+	moveCost = 800 * time.Millisecond
 	// unlimitedRate stands for a rate that is not limited, in bytes a second.
 	unlimitedRate = 200 << 20
 	// measured is how much of an operation has to be done before its own speed
@@ -30,9 +30,8 @@ func (o *operator) estimate(id string, op *cluster.Op, n *node) {
 			}
 		}
 	}
-	done, left := share(p)
-	if elapsed := o.facts.Now.Sub(*op.Started); done >= measured && elapsed > 0 {
-		p.EstimateSeconds = seconds(time.Duration(float64(elapsed) * left / done))
+	if elapsed := o.facts.Now.Sub(*op.Started); float64(p.Done) >= measured*float64(p.Total) && p.Done > 0 && elapsed > 0 {
+		p.EstimateSeconds = seconds(time.Duration(float64(elapsed) * ahead(p)))
 	} else {
 		p.EstimateSeconds = o.forecast(p.Total-p.Done, p.BytesTotal-p.BytesDone, n)
 	}
@@ -41,16 +40,20 @@ func (o *operator) estimate(id string, op *cluster.Op, n *node) {
 // seconds rounds up: 0 means that nothing is known.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-// share is how much is done and left, by replicas and bytes alike: small ones
-// take time too.
-func share(p *cluster.Progress) (done, left float64) {
-	if p.Total > 0 {
-		done = float64(p.Done) / float64(p.Total)
+// ahead is how much is left, in multiples of what is done: by replicas, and half by
+// how much larger those are that are left than all together, since small ones take
+// time too. Sizes are known late, and grow: only those of now are compared.
+func ahead(p *cluster.Progress) float64 {
+	left := p.Total - p.Done
+	if left == 0 {
+		return 0
 	}
+	weight := 1.0
 	if p.BytesTotal > 0 {
-		done = (done + float64(p.BytesDone)/float64(p.BytesTotal)) / 2
+		average := float64(p.BytesTotal) / float64(p.Total)
+		weight = (1 + float64(p.BytesTotal-p.BytesDone)/float64(left)/average) / 2
 	}
-	return done, 1 - done
+	return weight * float64(left) / float64(p.Done)
 }
 
 // forecast is how many seconds replicas and bytes take to leave a node. Each
