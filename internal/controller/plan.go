@@ -117,10 +117,16 @@ func reincarnate(w *world) {
 			p.touched = true
 			continue
 		}
+		late := !p.settled() // a change waits for it
+		if !late && w.facts.Moves > 0 && w.budget <= 0 {
+			continue
+		}
 		replicas := slices.Clone(p.a.Replicas)
 		replicas[wiped] = cluster.Replica{Node: n.id, Incarnation: n.incarnation}
 		w.replace(p, replicas, why)
-		w.budget--
+		if !late {
+			w.budget--
+		}
 	}
 }
 

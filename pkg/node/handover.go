@@ -171,7 +171,7 @@ func (h *handover) noteLocked(id partitionID, ok, shedding bool, now time.Time) 
 func (h *handover) decide(v *cluster.View, now time.Time) (due []transfer, t tally) {
 	n := h.n
 	shedding := len(n.shedReasons(v)) > 0
-	settled := v.Rebalance.Paused || v.Frozen != ""
+	asked := transfersAsked(v)
 	takes := make(map[int32]bool)
 	for _, node := range n.peers.Peers() {
 		takes[node] = n.takesLeaderships(v, node)
@@ -182,12 +182,14 @@ func (h *handover) decide(v *cluster.View, now time.Time) (due []transfer, t tal
 		if !g.Status().Leading {
 			return
 		}
-		order := replicaIDs(v.Assignments[cluster.TopicPartition{Topic: p.Topic(), Partition: id.index}].Replicas)
+		tp := cluster.TopicPartition{Topic: p.Topic(), Partition: id.index}
+		order := replicaIDs(v.Assignments[tp].Replicas)
 		if !shedding && (len(order) == 0 || order[0] == g.Replica()) {
 			return
 		}
 		inSync := g.InSync(inSyncNow)
-		c := candidacy{self: g.Replica(), order: order, shedding: shedding, settled: settled, now: now}
+		c := candidacy{self: g.Replica(), order: order, shedding: shedding, now: now}
+		c.settled = v.Frozen != "" || v.Rebalance.Paused && !asked[tp]
 		c.voters, _ = g.Members()
 		c.fit = func(replica uint64) bool {
 			node, ok := n.peers.NodeOf(replica)
@@ -218,4 +220,15 @@ func (h *handover) decide(v *cluster.View, now time.Time) (due []transfer, t tal
 	})
 	h.since = since
 	return due, t
+}
+
+// transfersAsked are the partitions whose leadership an operator has move.
+func transfersAsked(v *cluster.View) map[cluster.TopicPartition]bool {
+	asked := make(map[cluster.TopicPartition]bool)
+	for _, op := range v.Ops {
+		if op.Kind == cluster.OpTransfer && op.State == cluster.OpRunning {
+			asked[cluster.TopicPartition{Topic: op.Topic, Partition: op.Partition}] = true
+		}
+	}
+	return asked
 }

@@ -130,6 +130,19 @@ func TestOperatorsSeeAndAsk(t *testing.T) {
 		t.Error("it is not paused")
 	}
 	testetcd.Eventually(t, "the finding about it", func() bool { return finds(report(t, c, 2), "rebalance-paused") })
+	// What an operator asks for is done all the same.
+	_, partitions = call[[]health.Partition](t, c, 2, "GET", "/partitions?topic=orders", "")
+	to, id := partitions[0].Leader%3+1, "mine"
+	testetcd.Eventually(t, "the transfer while paused", func() bool {
+		_, op := call[gateway.Operation](t, c, 1, "GET", "/ops/"+id, "")
+		if id == "mine" || op.State == cluster.OpRefused { // a moment ago the replica was not in sync
+			body := fmt.Sprintf(`{"kind":"transfer","topic":"orders","partition":0,"node":%d}`, to)
+			_, op = call[gateway.Operation](t, c, 1, "POST", "/ops", body)
+			id = op.ID
+		}
+		_, partitions = call[[]health.Partition](t, c, 2, "GET", "/partitions?topic=orders", "")
+		return op.State == cluster.OpDone && partitions[0].Leader == to
+	})
 	call[gateway.Switch](t, c, 2, "PUT", "/rebalance", `{"paused":false}`)
 }
 

@@ -273,7 +273,7 @@ func (r *replicas) mine(id partitionID, a cluster.Assignment) (replica uint64, m
 }
 
 func target(a cluster.Assignment) replication.Target {
-	return replication.Target{Epoch: a.Epoch, Generation: a.Generation, Replicas: replicaIDs(a.Replicas)}
+	return replication.Target{Epoch: a.Epoch, Generation: a.Generation, Replicas: replicaIDs(a.Replicas), Former: replicaIDs(a.Former)}
 }
 
 func replicaIDs(rs []cluster.Replica) []uint64 {

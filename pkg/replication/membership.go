@@ -15,6 +15,9 @@ import (
 type Target struct {
 	Epoch, Generation int64
 	Replicas          []uint64 // in preference order
+	// Former are the members from before the change, as far as is known: the
+	// others are new, and not one is removed for one that is down again.
+	Former []uint64
 }
 
 func (t *Target) after(epoch, generation int64) bool {
@@ -75,7 +78,7 @@ func (g *Group) moveMembership(ctx context.Context) {
 	if future.Error() != nil {
 		return
 	}
-	step := nextStep(future.Configuration(), target.Replicas, g.replica, g.isCaughtUp)
+	step := nextStep(future.Configuration(), target, g.replica, g.isCaughtUp)
 	if step.kind == stepWait {
 		return // tend pokes
 	}
@@ -153,11 +156,12 @@ type step struct {
 //     fit ones with it.
 //   - A voter goes only when all the wanted ones are voters, and when a majority
 //     of those that stay is fit. One that is not fit goes before one that is; one
-//     that is goes only when all the wanted ones are: a move never leaves fewer
-//     live replicas than there were.
+//     that is goes only while all the new ones are: a move never leaves fewer live
+//     replicas than there would be without it.
 //   - The leader itself goes last: it hands over to a wanted one, which removes it.
-func nextStep(now raft.Configuration, want []uint64, self uint64, fit func(uint64) bool) step {
-	m := membership{want: want, fit: fit}
+func nextStep(now raft.Configuration, target *Target, self uint64, fit func(uint64) bool) step {
+	want := target.Replicas
+	m := membership{want: want, former: target.Former, fit: fit}
 	for _, s := range now.Servers {
 		if id := replicaOf(s.ID); s.Suffrage == raft.Voter {
 			m.voters = append(m.voters, id)
@@ -192,8 +196,8 @@ func nextStep(now raft.Configuration, want []uint64, self uint64, fit func(uint6
 
 // membership is a configuration on its way to the wanted replicas.
 type membership struct {
-	voters, learners, want []uint64
-	fit                    func(uint64) bool
+	voters, learners, want, former []uint64
+	fit                            func(uint64) bool
 }
 
 // complete is the next step to have all the wanted ones as voters.
@@ -222,7 +226,7 @@ func (m *membership) leaver(self uint64) (id uint64, some bool) {
 				continue
 			}
 			some = true
-			if m.fit(id) != dead && (dead || m.allFit()) && m.majority(slices.Delete(slices.Clone(m.voters), i, i+1)) {
+			if m.fit(id) != dead && (dead || m.newAreFit()) && m.majority(slices.Delete(slices.Clone(m.voters), i, i+1)) {
 				return id, true
 			}
 		}
@@ -230,9 +234,11 @@ func (m *membership) leaver(self uint64) (id uint64, some bool) {
 	return 0, some
 }
 
-// allFit says whether all the wanted ones are fit.
-func (m *membership) allFit() bool {
-	return !slices.ContainsFunc(m.want, func(id uint64) bool { return !m.fit(id) })
+// newAreFit says whether all the wanted ones are fit that have come with this change.
+func (m *membership) newAreFit() bool {
+	return len(m.former) == 0 || !slices.ContainsFunc(m.want, func(id uint64) bool {
+		return !slices.Contains(m.former, id) && !m.fit(id)
+	})
 }
 
 // majority says whether most of the voters are fit.

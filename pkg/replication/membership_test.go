@@ -29,7 +29,7 @@ func TestStepsToTarget(t *testing.T) {
 		}
 		var steps []string
 		for range 20 {
-			s := nextStep(now, want, c.self, func(uint64) bool { return true })
+			s := nextStep(now, &Target{Replicas: want}, c.self, func(uint64) bool { return true })
 			text := string(s.kind)
 			if s.replica != 0 {
 				text += fmt.Sprint(" ", s.replica)
@@ -59,8 +59,9 @@ func TestStepsWithUnfitReplicas(t *testing.T) {
 		{"a learner whose target was given up, though a wanted one lags", "1 2 3 4l 5l", "1 2 5", "5", "remove 4"},
 		{"a voter whose target was given up", "1 2 3 4", "1 2 3", "", "remove 4"},
 		{"two wanted ones are down: a live one must stay", "1 2 3 4", "1 3 4", "3 4", "wait"},
-		{"a wanted one is down: a live one stays", "1 2 3 4", "1 2 4", "4", "wait"},
-		{"a wanted one is down, and so is one that goes", "1 2 3 4 5", "1 2 4", "3 4", "remove 3"},
+		{"the new one is down: a live one stays", "1 2 3 4", "1 2 4", "4", "wait"},
+		{"one that stays is down: the new one is for the one that goes", "1 2 3 4", "1 2 4", "2", "remove 3"},
+		{"the new one is down, and so is one that goes", "1 2 3 4 5", "1 2 4", "3 4", "remove 3"},
 		{"of two, the other wanted one is down", "1 2 3", "1 2", "2", "wait"},
 		{"self goes, but nobody can take over", "1 2 3", "2 3", "2 3", "wait"},
 		{"self goes, the second can take over", "1 2 3", "2 3", "2", "transfer 3"},
@@ -72,7 +73,7 @@ func TestStepsWithUnfitReplicas(t *testing.T) {
 		for _, s := range parse(c.unfit).Servers {
 			unfit = append(unfit, replicaOf(s.ID))
 		}
-		s := nextStep(parse(c.now), want, 1, func(id uint64) bool { return !slices.Contains(unfit, id) })
+		s := nextStep(parse(c.now), &Target{Replicas: want, Former: []uint64{1, 2, 3}}, 1, func(id uint64) bool { return !slices.Contains(unfit, id) })
 		got := string(s.kind)
 		if s.replica != 0 {
 			got += fmt.Sprint(" ", s.replica)
