@@ -33,6 +33,7 @@ type nodeFlags struct {
 	rebalanceRate  int64
 	rebuildDelay   time.Duration
 	drainTimeout   time.Duration
+	leaderReturn   time.Duration
 }
 
 func (n *nodeFlags) bind(f *pflag.FlagSet) {
@@ -69,6 +70,7 @@ func (n *nodeFlags) bind(f *pflag.FlagSet) {
 	f.IntVar(&c.RebalanceMoves, "rebalance-moves", 8, "replicas that the winner moves at a time, in the whole cluster")
 	f.DurationVar(&n.rebuildDelay, "replica-rebuild-delay", 10*time.Minute, "how long a node may be away before the winner rebuilds its replicas elsewhere; 0: never")
 	f.DurationVar(&n.drainTimeout, "drain-timeout", 30*time.Second, "how long a node that stops waits for others to take over what it leads; 0: it does not wait")
+	f.DurationVar(&n.leaderReturn, "leader-return-delay", 45*time.Second, "how long a restarted node serves before leaderships return to it, when clients have dropped their old connections; 0: at once")
 	f.BoolVar(&c.AutoCreateTopics, "auto-create-topics", false, "create a topic when a client asks for one that does not exist")
 	f.Int32Var(&c.DefaultPartitions, "default-partitions", 1, "partitions of a topic created without a number")
 	f.Int16Var(&c.DefaultReplicationFactor, "default-replication-factor", 0, "replicas of a topic created without a number; 0: three, or as many as there are nodes")
@@ -110,6 +112,7 @@ func (n *nodeFlags) load(cmd *cobra.Command) (origins, error) {
 	n.cfg.RebalanceRate = orMinusOne(n.rebalanceRate)
 	n.cfg.ReplicaRebuildDelay = orMinusOne(n.rebuildDelay)
 	n.cfg.DrainTimeout = orMinusOne(n.drainTimeout)
+	n.cfg.LeaderReturnDelay = orMinusOne(n.leaderReturn)
 	n.cfg.Version = version()
 	n.cfg.Logger, err = newLogger(os.Stderr, n.logLevel, n.logFormat)
 	if err != nil {

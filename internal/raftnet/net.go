@@ -287,6 +287,18 @@ func (n *Net) Alive(node int32) bool {
 	return ok && p.alive()
 }
 
+// Restarted is when a peer was first met again as another process; zero if this one
+// has seen no restart of it.
+func (n *Net) Restarted(node int32) time.Time {
+	p, ok := n.knownPeer(node)
+	if !ok {
+		return time.Time{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.restarted
+}
+
 // LastPong is when a peer last answered a ping; false if it never did.
 func (n *Net) LastPong(node int32) (time.Time, bool) {
 	p, ok := n.knownPeer(node)

@@ -31,7 +31,8 @@ type peer struct {
 	quietFrom time.Time
 	refusal   string // logged last
 	life      uint64 // of the peer's process when it was last met; 0 before
-	reborn    bool   // it is another process than when the peer was last up
+	restarted time.Time
+	reborn    bool // it is another process than when the peer was last up
 }
 
 // slot is one connection that is kept dialled.
@@ -146,6 +147,9 @@ func (p *peer) meet(life uint64) {
 	another := p.life != 0 && p.life != life
 	p.life = life
 	p.reborn = p.reborn || another
+	if another {
+		p.restarted = time.Now()
+	}
 	p.mu.Unlock()
 	if another {
 		p.down("its process was restarted")

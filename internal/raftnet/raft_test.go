@@ -146,6 +146,15 @@ func TestGroupsApplyAndCatchUpAfterRestart(t *testing.T) {
 		}
 		t.Logf("group %d caught up %s after the restart", g+1, time.Since(start).Round(time.Millisecond))
 	}
+	if at := nets[0].Restarted(3); at.Before(start) {
+		t.Errorf("node 3 was seen to restart at %v, it did after %v", at, start)
+	}
+	if at := nets[0].Restarted(2); !at.IsZero() {
+		t.Errorf("node 2 was seen to restart at %v", at)
+	}
+	if at := nets[2].Restarted(2); !at.IsZero() {
+		t.Errorf("who was restarted itself saw node 2 restart at %v", at)
+	}
 }
 
 func TestFiftyGroups(t *testing.T) {

@@ -95,6 +95,13 @@ type Config struct {
 	// for the flag): it does not wait.
 	DrainTimeout time.Duration
 
+	// LeaderReturnDelay is how long a node that was restarted serves before it is
+	// given leaderships, as long as another can have them (--leader-return-delay).
+	// Clients that do not notice that their old connection to it was closed have
+	// dropped that by then, and lose no time on it. Default 45 s; negative (0 for
+	// the flag): at once.
+	LeaderReturnDelay time.Duration
+
 	// AutoCreateTopics lets a client create a topic by asking for it
 	// (--auto-create-topics). Default off.
 	AutoCreateTopics bool
@@ -242,6 +249,7 @@ func (c *Config) setDefaults() {
 	or(&c.RebalanceRate, 50<<20)
 	or(&c.RebalanceMoves, 8)
 	or(&c.ReplicaRebuildDelay, 10*time.Minute)
+	or(&c.LeaderReturnDelay, 45*time.Second)
 	or(&c.DrainTimeout, 30*time.Second)
 	or(&c.DefaultPartitions, 1)
 	or(&c.MessageMaxBytes, 1<<20+12)

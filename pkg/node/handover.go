@@ -204,6 +204,10 @@ func (h *handover) decide(v *cluster.View, now time.Time) (due []transfer, t tal
 			}
 		}
 		c.since = func(replica uint64) time.Time { return since[replica] }
+		c.fresh = func(replica uint64) bool {
+			node, _ := n.peers.NodeOf(replica)
+			return !asked[tp] && now.Sub(n.host.Net().Restarted(node)) < n.cfg.LeaderReturnDelay
+		}
 		to := c.successor()
 		wait := h.retry[id].again.Sub(now)
 		switch {

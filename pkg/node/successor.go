@@ -20,6 +20,9 @@ type candidacy struct {
 	fit   func(replica uint64) bool
 	since func(replica uint64) time.Time
 	now   time.Time
+	// fresh says that a replica's node was restarted a moment ago: clients may
+	// have connections to it still that it has closed.
+	fresh func(replica uint64) bool
 }
 
 // steady is how long a node must have been fit before leaderships return to it.
@@ -31,14 +34,7 @@ const steady = 5 * time.Second
 // that is fit, at once, and voters beside the assignment's too.
 func (c *candidacy) successor() uint64 {
 	if c.shedding {
-		for _, list := range [][]uint64{c.order, c.voters} {
-			for _, r := range list {
-				if r != c.self && slices.Contains(c.voters, r) && c.fit(r) {
-					return r
-				}
-			}
-		}
-		return 0
+		return c.relief()
 	}
 	if c.settled {
 		return 0
@@ -48,13 +44,29 @@ func (c *candidacy) successor() uint64 {
 		case r == c.self:
 			return 0
 		case !slices.Contains(c.voters, r) || !c.fit(r):
-		case c.now.Sub(c.since(r)) < steady:
+		case c.now.Sub(c.since(r)) < steady || c.fresh(r):
 			return 0
 		default:
 			return r
 		}
 	}
 	return 0
+}
+
+// relief is any other leader, best one whose node was not restarted just now.
+func (c *candidacy) relief() (to uint64) {
+	for _, list := range [][]uint64{c.order, c.voters} {
+		for _, r := range list {
+			switch {
+			case r == c.self || !slices.Contains(c.voters, r) || !c.fit(r):
+			case !c.fresh(r):
+				return r
+			case to == 0:
+				to = r
+			}
+		}
+	}
+	return to
 }
 
 // takesLeaderships says whether a node is to be given leaderships: it is

@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// TestSuccessor: who takes over from replica 1. Replicas after a dot have been fit
-// for a moment only.
+// TestSuccessor: who takes over from replica 1. Those in lately have been fit for a
+// moment only; the nodes of those in fresh were restarted not long ago.
 func TestSuccessor(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for _, c := range []struct {
 		name              string
 		order, voters     []uint64
 		fit, lately       []uint64
+		fresh             []uint64
 		shedding, settled bool
 		want              uint64
 	}{
@@ -29,6 +30,9 @@ func TestSuccessor(t *testing.T) {
 		{name: "shedding, paused all the same", order: []uint64{1, 2, 3}, fit: []uint64{3}, shedding: true, settled: true, want: 3},
 		{name: "shedding, to one that just came back", order: []uint64{1, 2, 3}, lately: []uint64{3}, shedding: true, want: 3},
 		{name: "shedding, to a voter that is leaving", order: []uint64{1, 4}, voters: []uint64{1, 2, 3}, fit: []uint64{2}, shedding: true, want: 2},
+		{name: "another is preferred, and clients may know it from before its restart", order: []uint64{2, 1, 3}, fit: []uint64{2, 3}, fresh: []uint64{2}, want: 0},
+		{name: "shedding, rather not to one that was restarted", order: []uint64{1, 2, 3}, fit: []uint64{2, 3}, fresh: []uint64{2}, shedding: true, want: 3},
+		{name: "shedding, to one that was restarted if need be", order: []uint64{1, 2, 3}, fit: []uint64{2}, fresh: []uint64{2}, shedding: true, want: 2},
 		{name: "shedding, but nobody is fit", order: []uint64{1, 2, 3}, shedding: true, want: 0},
 		{name: "not placed", fit: []uint64{2}, want: 0},
 	} {
@@ -38,7 +42,8 @@ func TestSuccessor(t *testing.T) {
 		}
 		x := candidacy{
 			self: 1, order: c.order, voters: voters, shedding: c.shedding, settled: c.settled, now: now,
-			fit: func(r uint64) bool { return slices.Contains(c.fit, r) || slices.Contains(c.lately, r) },
+			fresh: func(r uint64) bool { return slices.Contains(c.fresh, r) },
+			fit:   func(r uint64) bool { return slices.Contains(c.fit, r) || slices.Contains(c.lately, r) },
 			since: func(r uint64) time.Time {
 				if slices.Contains(c.lately, r) {
 					return now.Add(-steady / 2)

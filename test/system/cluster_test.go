@@ -194,7 +194,8 @@ func startClusterWith(t *testing.T, n int, ttl time.Duration, extra func(id int)
 		c.nodes = append(c.nodes, c.spawn(fmt.Sprintf("node-%d", i+1), append([]string{binary(t, "raftsman"), "serve",
 			"--node-id", fmt.Sprint(i + 1), "--data-dir", filepath.Join(c.dir, fmt.Sprintf("node-%d", i+1)),
 			"--etcd-endpoints", strings.Join(c.etcdURL, ","), "--kafka-addr", c.kafka[i], "--http-addr", c.http[i],
-			"--peer-addr", fmt.Sprintf("127.0.0.1:%d", peer), "--session-ttl", ttl.String()}, extra(i+1)...)...))
+			"--peer-addr", fmt.Sprintf("127.0.0.1:%d", peer), "--session-ttl", ttl.String(),
+			"--leader-return-delay", "0"}, extra(i+1)...)...))
 	}
 	for i := range n {
 		c.waitReady(i + 1)
