@@ -123,8 +123,8 @@ func TestGroupsApplyAndCatchUpAfterRestart(t *testing.T) {
 		waitFor(t, "a leader of the two", func() bool { leader = leaderOf(members[:2]); return leader != nil })
 		applyAll(t, members[:2], 500)
 	}
-	nets[2] = startNode(t, d, 3, nil)
 	start := time.Now()
+	nets[2] = startNode(t, d, 3, nil)
 	for _, members := range groups {
 		members[2].start(t, nets[2], testHeartbeat, nil)
 	}
