@@ -91,14 +91,25 @@ func (l *load) run() {
 // finish stops the producer and waits until all is acknowledged.
 func (l *load) finish(t *testing.T) {
 	t.Helper()
-	close(l.stop)
-	select {
-	case <-l.done:
-	case <-time.After(time.Minute):
-		t.Fatal("the producer can't flush within a minute")
+	finishAll(t, l)
+}
+
+// finishAll finishes loads of one client: it can't flush while one of them writes.
+func finishAll(t *testing.T, loads ...*load) {
+	t.Helper()
+	for _, l := range loads {
+		close(l.stop)
 	}
-	for _, err := range l.failed {
-		t.Error(err)
+	deadline := time.After(time.Minute)
+	for _, l := range loads {
+		select {
+		case <-l.done:
+		case <-deadline:
+			t.Fatal("the producer can't flush within a minute")
+		}
+		for _, err := range l.failed {
+			t.Error(err)
+		}
 	}
 }
 

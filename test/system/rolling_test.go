@@ -79,9 +79,7 @@ func TestRollingRestart(t *testing.T) {
 			}
 		}
 	}
-	for _, l := range loads {
-		l.finish(t)
-	}
+	finishAll(t, loads...)
 	for _, l := range loads {
 		l.verify(t, c.kafka)
 	}
