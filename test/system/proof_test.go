@@ -250,6 +250,8 @@ func TestResponsesSwallowedThenKilled(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	c := startCluster(t, 3, 10*time.Second)
 	relays, addrs := c.relayed(t)
+	// No leadership goes back while the test looks where it is.
+	c.etcdctl("put", "/raftsman/default/config/rebalance", `{"paused":true}`)
 	c.create("numbers", 1)
 	c.create("lines", 1)
 	l := startLoad(t, addrs, "numbers")
