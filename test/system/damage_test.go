@@ -178,7 +178,9 @@ func loaded(t *testing.T) (*cluster, *spread) {
 	c.create("numbers", 2)
 	load := startSpread(t, c.kafka, seed)
 	load.add("numbers", 2, false, false)
-	waitFor(t, "enough records", time.Minute, func() bool { return load.acknowledged() > 9000 })
+	waitFor(t, "enough records", time.Minute, func() bool {
+		return load.acknowledged() > 9000 && c.fewestSegments() >= 3
+	})
 	load.finish(t)
 	for _, p := range c.nodes {
 		p.signal(syscall.SIGTERM)
@@ -187,6 +189,26 @@ func loaded(t *testing.T) (*cluster, *spread) {
 		<-p.done
 	}
 	return c, load
+}
+
+// fewestSegments is how many segments the replica has that has the fewest: all but
+// the last are full.
+func (c *cluster) fewestSegments() int {
+	fewest := 1 << 30
+	for id := range c.nodes {
+		logs, err := filepath.Glob(filepath.Join(c.dataDir(id+1), "partitions", "*", "log"))
+		if err != nil || len(logs) == 0 {
+			return 0
+		}
+		for _, dir := range logs {
+			names, err := filepath.Glob(filepath.Join(dir, "*.log"))
+			if err != nil {
+				return 0
+			}
+			fewest = min(fewest, len(names))
+		}
+	}
+	return fewest
 }
 
 // TestDamagedFiles: a node with a damaged file does not start, or runs without
