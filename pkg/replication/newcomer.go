@@ -21,8 +21,10 @@ const (
 	// history is how many bytes of the log a new replica may be sent as entries;
 	// with more, its past comes as segments.
 	history = 1 << 20
-	// caughtUp is how many entries a follower may be behind and yet be near.
-	caughtUp = 64
+	// caughtUp is how many entries a follower may be behind and yet be near, and
+	// nearBytes how many bytes: what is in flight of a busy partition, one message.
+	caughtUp  = 64
+	nearBytes = maxAppendEntries << 20
 )
 
 // lacksLittle says whether a follower that has the log up to match needs no more
@@ -36,7 +38,7 @@ func (g *Group) lacksLittle(match uint64) bool {
 		return true
 	}
 	first, err := g.store.FirstIndex()
-	return err == nil && match+1 >= first && s.BytesFrom(match+1) <= history
+	return err == nil && match+1 >= first && s.BytesFrom(match+1) <= nearBytes
 }
 
 // isLearner says whether a replica is a learner, as far as is known here.
