@@ -24,10 +24,10 @@ build-etcd: ## build bin/etcd and bin/etcdctl from the pinned modules, static
 .PHONY: test
 test: lint ## gofmt, vet, linter, and all tests that need nothing but Go, with -race
 	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then \
-		go test -race -timeout 15m ./...; \
+		go test -race -timeout 25m ./...; \
 	else \
 		echo "*** no C compiler: running WITHOUT the race detector (install gcc for it) ***"; \
-		CGO_ENABLED=0 go test -timeout 15m ./...; \
+		CGO_ENABLED=0 go test -timeout 25m ./...; \
 	fi
 
 .PHONY: lint
@@ -41,7 +41,19 @@ lint: ## gofmt, go vet, staticcheck
 .PHONY: test-system
 test-system: build build-etcd ## tests with real processes, clients and containers; needs root and Docker
 	./test/system/prepare.sh
-	./test/failures.sh go test -tags system -count=1 -timeout 30m -v ./test/system/...
+	./test/failures.sh go test -tags system -count=1 -parallel 3 -timeout 30m -v ./test/system/...
+	$(MAKE) --no-print-directory test-clients
+
+.PHONY: test-clients
+test-clients: build build-etcd ## real clients against three nodes; needs root and a C compiler; RAFTSMAN_MINUTES=10: for longer
+	./test/system/prepare.sh
+	cd test/clients && go vet ./... && \
+		../failures.sh go test -count=1 -parallel 8 -timeout 40m -v . $(if $(UPDATE),-update)
+
+.PHONY: record-requests
+record-requests: build build-etcd ## record what real clients send, for FuzzRecorded; needs what test-clients needs
+	./test/system/prepare.sh
+	cd test/clients && go test -count=1 -parallel 8 -timeout 20m -v -run '^TestRecord$$' . -record
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s); prints the hours

@@ -68,6 +68,22 @@ func TestParseTopicConfig(t *testing.T) {
 	}
 }
 
+func TestTopicChanges(t *testing.T) {
+	got, err := topicChanges([]string{"b=2", "a=1"}, []string{"c"})
+	text := ""
+	for _, c := range got {
+		text += c.Name + " "
+	}
+	if err != nil || text != "a b c " || *got[0].Value != "1" || got[2].Value != nil || got[0].Op == got[2].Op {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, bad := range [][2]string{{"a=1", "a"}, {"a=1", ""}, {"a=1", "b=2"}, {"a", "b"}} {
+		if _, err := topicChanges([]string{bad[0]}, []string{bad[1]}); err == nil {
+			t.Errorf("%v passes", bad)
+		}
+	}
+}
+
 func TestSplitLinesKeepsEveryByte(t *testing.T) {
 	for _, tc := range []struct {
 		in   string

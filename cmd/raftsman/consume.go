@@ -25,6 +25,7 @@ type consumeFlags struct {
 	printKey    bool
 	printOffset bool
 	timeout     time.Duration
+	group       string
 }
 
 func newConsume() *cobra.Command {
@@ -34,10 +35,13 @@ func newConsume() *cobra.Command {
 		Short: "Read a topic's records",
 		Long: `Prints records up to the ends that the partitions had at the start, or forever
 with --follow. Records of a partition are in order; there is no order between
-partitions. No consumer group is used, and nothing is committed.`,
+partitions. With --group the partitions are shared with the group's other members,
+and what was printed is committed; it goes on until it is interrupted. Without, no
+consumer group is used, and nothing is committed.`,
 		Example: `  raftsman consume orders
   raftsman consume orders --follow --offset end --print-key
   raftsman consume orders --partition 0 --offset 100 -n 10 -o json
+  raftsman consume orders --group orders-billing
   raftsman consume orders -o '%p %o %d{go[2006-01-02T15:04:05Z07:00]} %k %v\n'`,
 		Args: exactArgs("TOPIC"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd, args[0]) },
@@ -52,6 +56,7 @@ partitions. No consumer group is used, and nothing is committed.`,
 	f.BoolVar(&c.printKey, "print-key", false, "with -o value: the key and a tab first")
 	f.BoolVar(&c.printOffset, "print-offset", false, "with -o value: partition, tab, offset and a tab first")
 	f.DurationVar(&c.timeout, "timeout", 30*time.Second, "without --follow: how long to wait for the next record before giving up")
+	f.StringVar(&c.group, "group", "", "read as a member of this consumer group")
 	c.kafka.bind(cmd)
 	return cmd
 }
@@ -71,6 +76,9 @@ func (c *consumeFlags) run(cmd *cobra.Command, topic string) error {
 	print, err := newPrinter(c.output, c.printKey, c.printOffset)
 	if err != nil {
 		return usageError{err}
+	}
+	if c.group != "" {
+		return c.runGroup(cmd, topic, from, print)
 	}
 	var spans spans
 	err = c.kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/raftsman/raftsman/internal/manifest"
 	"github.com/raftsman/raftsman/internal/partition"
+	"github.com/raftsman/raftsman/internal/seglog"
 )
 
 func newDebugManifest() *cobra.Command {
@@ -109,7 +110,20 @@ func (s snapshotItem) line() string {
 	lines := []string{head + fmt.Sprintf("; log start %d, next offset %d, leader epoch %d, %s, assignment %d/%d",
 		m.Log.Start, m.Log.Next, m.Epoch, plural(len(m.Producers), "producer", "producers"), m.Reached[0], m.Reached[1])}
 	for _, seg := range m.Log.Segments {
-		lines = append(lines, fmt.Sprintf("            %020d.log  %d bytes, crc32c %08x, last offset %d, newest %s", seg.Base, seg.Bytes, seg.CRC, seg.LastOffset, orDash(millis(seg.MaxTimestamp))))
+		line := fmt.Sprintf("            %s  %d bytes, crc32c %08x, last offset %d, newest %s", seg.FileName(), seg.Bytes, seg.CRC, seg.LastOffset, orDash(millis(seg.MaxTimestamp)))
+		if seg.DeleteHorizon > 0 {
+			line += ", tombstones may go at " + millis(seg.DeleteHorizon)
+		}
+		lines = append(lines, line)
+	}
+	if c := m.Log.Compacted; c != (seglog.Compacted{}) {
+		lines = append(lines, fmt.Sprintf("            compacted up to offset %d (compaction %d)", c.UpTo, c.Seq))
+		if c.Pass > c.Seq {
+			lines = append(lines, fmt.Sprintf("            compaction %d was under way, and done below offset %d", c.Pass, c.Done))
+		}
+	}
+	for _, c := range m.Compactions {
+		lines = append(lines, fmt.Sprintf("            compaction %d, up to offset %d, was decided %s", c.Seq, c.UpTo, millis(c.Time)))
 	}
 	return strings.Join(lines, "\n")
 }

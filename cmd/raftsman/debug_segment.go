@@ -73,7 +73,7 @@ func (d *segmentDump) readAll(paths []string) error {
 		}
 	}
 	if d.files == 0 {
-		return fmt.Errorf("no segments are there (files of 20 digits and .log)")
+		return fmt.Errorf("no segments are there (files of 20 digits, a generation if they were compacted, and .log)")
 	}
 	return d.e.text("%s; %s", plural(d.files, "segment", "segments"), plural(d.e.damages, "damaged place", "damaged places"))
 }
@@ -105,6 +105,7 @@ type segmentFile struct {
 	Size         int64  `json:"size"`
 	CRC          string `json:"crc32c"`
 	Base         int64  `json:"base_offset"`
+	Generation   int64  `json:"generation,omitempty"` // of compaction
 	LastOffset   int64  `json:"last_offset"`
 	MaxTimestamp string `json:"max_timestamp,omitempty"`
 	Batches      int    `json:"batches"`
@@ -120,6 +121,9 @@ func (f segmentFile) line() string {
 	s := fmt.Sprintf("SEGMENT %s: %s", f.File, orDash(f.Partition))
 	if f.Batches > 0 {
 		s += fmt.Sprintf("; offsets %d to %d", f.Base, f.LastOffset)
+	}
+	if f.Generation > 0 {
+		s += fmt.Sprintf("; compacted, generation %d", f.Generation)
 	}
 	s += fmt.Sprintf("; %s, %s; %d bytes, crc32c %s; index: %s", plural(f.Batches, "batch", "batches"), plural(f.Records, "record", "records"), f.Size, f.CRC, f.Index)
 	if f.IndexEntries > 0 {
@@ -147,6 +151,7 @@ type segmentBatch struct {
 	Transactional bool   `json:"transactional,omitempty"`
 	Control       bool   `json:"control,omitempty"`
 	BaseTimestamp string `json:"base_timestamp,omitempty"`
+	DeleteHorizon string `json:"delete_horizon,omitempty"`
 	MaxTimestamp  string `json:"max_timestamp,omitempty"`
 	CRC           string `json:"crc32c"`
 }
@@ -164,6 +169,9 @@ func (b segmentBatch) line() string {
 	}
 	if b.Control {
 		s += ", control"
+	}
+	if b.DeleteHorizon != "" {
+		s += ", tombstones may go at " + b.DeleteHorizon
 	}
 	return s
 }
@@ -191,7 +199,7 @@ func (d *segmentDump) read(name string) error {
 	}
 	f := segmentFile{
 		File: report.File, Partition: d.filter.names[replicaIn(name)], Size: report.Size, CRC: fmt.Sprintf("%08x", report.CRC),
-		Base: report.Base, LastOffset: report.LastOffset, MaxTimestamp: millis(report.MaxTimestamp), Batches: report.Batches,
+		Base: report.Base, Generation: report.Generation, LastOffset: report.LastOffset, MaxTimestamp: millis(report.MaxTimestamp), Batches: report.Batches,
 		Records: report.Records, Index: report.Index, IndexEntries: report.IndexEntries, Damaged: report.Damaged,
 	}
 	if report.Torn != "" {
@@ -202,8 +210,13 @@ func (d *segmentDump) read(name string) error {
 
 func (d *segmentDump) batch(name string, pos int64, b seglog.Batch) error {
 	if !d.summary {
+		horizon := ""
+		if ms, ok := b.DeleteHorizon(); ok {
+			horizon = millis(ms)
+		}
 		err := d.e.emit(segmentBatch{
-			File: name, Position: pos, Size: len(b), Base: b.BaseOffset(), Last: b.LastOffset(), Records: b.NumRecords(), Epoch: b.LeaderEpoch(),
+			DeleteHorizon: horizon,
+			File:          name, Position: pos, Size: len(b), Base: b.BaseOffset(), Last: b.LastOffset(), Records: b.NumRecords(), Epoch: b.LeaderEpoch(),
 			ProducerID: b.ProducerID(), ProducerEpoch: b.ProducerEpoch(), Sequence: b.BaseSequence(), Codec: seglog.Codecs[b.Codec()],
 			Transactional: b.Transactional(), Control: b.Control(),
 			BaseTimestamp: millis(b.BaseTimestamp()), MaxTimestamp: millis(b.MaxTimestamp()), CRC: fmt.Sprintf("%08x", b.CRC()),

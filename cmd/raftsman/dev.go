@@ -102,11 +102,14 @@ func (d *devFlags) run(ctx context.Context, out io.Writer) (err error) {
 	for i := range d.nodes {
 		cfg := node.Config{
 			NodeID: int32(i + 1), DataDir: filepath.Join(dir, fmt.Sprintf("node-%d", i+1)), Version: version(),
-			Listeners: []node.KafkaListener{{Name: "default", Addr: d.addr(d.kafkaPort, i)}},
-			HTTPAddr:  d.addr(d.httpPort, i), PeerAddr: d.addr(0, 0), AutoCreateTopics: true, PprofEnabled: true,
+			Listeners: []node.KafkaListener{{Name: "default", Addr: d.addr(d.kafkaPort, i), Advertise: d.advertise(d.kafkaPort, i)}},
+			HTTPAddr:  d.addr(d.httpPort, i), HTTPAdvertise: d.advertise(d.httpPort, i),
+			PeerAddr: d.addr(0, 0), AutoCreateTopics: true, PprofEnabled: true,
 			DrainTimeout: -1, // all nodes stop together
-			Logger:       logger.With("node", i+1), Registerer: newRegistry(),
+			Groups:       node.Groups{InitialRebalanceDelay: -1},
+			Logger:       logger.With("node", i+1),
 		}
+		observe(&cfg)
 		cfg.Etcd.Endpoints = []string{"http://" + d.addr(d.etcdPort, 0)}
 		n, err := node.New(cfg)
 		if err != nil {
@@ -159,6 +162,15 @@ func (d *devFlags) addr(base, i int) string {
 		base += i
 	}
 	return net.JoinHostPort(d.host, fmt.Sprint(base))
+}
+
+// advertise is what clients are told of addr: the host as it was given, unless
+// it stands for every address of this machine.
+func (d *devFlags) advertise(base, i int) string {
+	if ip := net.ParseIP(d.host); d.host == "" || ip != nil && ip.IsUnspecified() {
+		return ""
+	}
+	return d.addr(base, i)
 }
 
 func (d *devFlags) list(base int) string {

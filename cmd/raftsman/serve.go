@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -30,10 +27,14 @@ type nodeFlags struct {
 	logFormat      string
 	configFile     string
 	catchUpRate    int64
+	compactionRate int64
 	rebalanceRate  int64
 	rebuildDelay   time.Duration
 	drainTimeout   time.Duration
 	leaderReturn   time.Duration
+	initialDelay   time.Duration
+	retention      time.Duration
+	way            wayFlags
 }
 
 func (n *nodeFlags) bind(f *pflag.FlagSet) {
@@ -54,6 +55,8 @@ func (n *nodeFlags) bind(f *pflag.FlagSet) {
 	f.StringVar(&n.kafkaAddr, "kafka-addr", "127.0.0.1:9092", "address to serve the Kafka protocol on")
 	f.StringVar(&n.kafkaAdvertise, "kafka-advertise", "", "address that Kafka clients are told; auto is this host's first address that is not loopback (default: the bound one)")
 	f.StringArrayVar(&n.listeners, "kafka-listener", nil, "further Kafka listener, NAME=ADDR[,advertise=ADDR]; may be repeated")
+	f.StringVar(&c.KafkaGatewayAddr, "kafka-gateway-addr", "", "address to serve the Kafka protocol on as the only broker of the cluster, for clients that reach one address only (default: none)")
+	f.StringVar(&c.KafkaGatewayAdvertise, "kafka-gateway-advertise", "", "address that clients of --kafka-gateway-addr are told (default: the bound one)")
 	f.StringVar(&c.HTTPAddr, "http-addr", "127.0.0.1:8080", "address to serve HTTP on: health, metrics, gateway")
 	f.StringVar(&c.HTTPAdvertise, "http-advertise", "", "HTTP address that others are told (default: the bound one)")
 	f.StringVar(&c.PeerAddr, "peer-addr", "127.0.0.1:7070", "address to serve other nodes on")
@@ -66,27 +69,47 @@ func (n *nodeFlags) bind(f *pflag.FlagSet) {
 	f.Int64Var(&c.SegmentBytes, "segment-bytes", 256<<20, "default segment.bytes of topics")
 	f.Int64Var(&n.catchUpRate, "catchup-rate", 100<<20, "bytes of segments sent in a second to followers that are too far behind, all together; 0: no limit")
 	f.IntVar(&c.CatchUpConcurrency, "catchup-concurrency", 2, "followers that segments are sent to at once")
+	f.Int64Var(&n.compactionRate, "compaction-rate", 50<<20, "bytes a second that are read and written to compact topics, all together; 0: no limit")
+	f.Int64Var(&c.CompactionMemory, "compaction-memory", 128<<20, "bytes that compaction takes to remember keys")
 	f.Int64Var(&n.rebalanceRate, "rebalance-rate", 50<<20, "bytes a second that the node sends, and that it receives, for replicas that are moved or rebuilt; 0: no limit")
 	f.IntVar(&c.RebalanceMoves, "rebalance-moves", 8, "replicas that the winner moves at a time, in the whole cluster")
 	f.DurationVar(&n.rebuildDelay, "replica-rebuild-delay", 10*time.Minute, "how long a node may be away before the winner rebuilds its replicas elsewhere; 0: never")
 	f.DurationVar(&n.drainTimeout, "drain-timeout", 30*time.Second, "how long a node that stops waits for others to take over what it leads; 0: it does not wait")
 	f.DurationVar(&n.leaderReturn, "leader-return-delay", 45*time.Second, "how long a restarted node serves before leaderships return to it, when clients have dropped their old connections; 0: at once")
+	f.StringVar(&c.ReplicaSelector, "replica-selector", node.ReadLeader, "where consumers that name their rack (client.rack) read: leader, or rack-aware: from an in-sync replica in that rack")
 	f.BoolVar(&c.AutoCreateTopics, "auto-create-topics", false, "create a topic when a client asks for one that does not exist")
 	f.Int32Var(&c.DefaultPartitions, "default-partitions", 1, "partitions of a topic created without a number")
 	f.Int16Var(&c.DefaultReplicationFactor, "default-replication-factor", 0, "replicas of a topic created without a number; 0: three, or as many as there are nodes")
 	f.Int32Var(&c.MessageMaxBytes, "message-max-bytes", 1_048_588, "default max.message.bytes of topics")
 	f.Int64Var(&c.KafkaMaxRequestMemory, "kafka-max-request-memory", 512<<20, "bytes of all Kafka requests in flight; a request waits unread until it fits")
 	f.Int64Var(&c.KafkaMaxResponseMemory, "kafka-max-response-memory", 512<<20, "bytes of all Kafka responses that clients have not taken yet; fetches get less as it fills up")
-	f.DurationVar(&c.HeartbeatTimeout, "heartbeat-timeout", 20*time.Second, "how long a replica waits for its leader before raft lets it stand for election by itself; lost nodes are noticed much earlier")
+	n.bindGroups(f)
+	n.way.bind(f)
+	f.DurationVar(&c.HeartbeatTimeout, "heartbeat-timeout", 30*time.Second, "how long a replica waits for its leader before raft lets it stand for election by itself; lost nodes are noticed much earlier")
 	f.DurationVar(&c.ElectionTimeout, "election-timeout", 0, "how long a candidate waits for votes; 0: as heartbeat-timeout")
 	f.DurationVar(&c.LeaderLease, "leader-lease", 2*time.Second, "how long a leader leads while the nodes of a majority of its replicas can't be reached")
 	f.BoolVar(&c.PprofEnabled, "pprof", false, "serve /debug/pprof/ on the HTTP address")
 	n.bindLog(f)
 }
 
+// bindGroups binds the settings of consumer groups. Kafka's names are in the help.
+func (n *nodeFlags) bindGroups(f *pflag.FlagSet) {
+	g := &n.cfg.Groups
+	f.Int32Var(&g.TopicPartitions, "offsets-topic-partitions", 50, "partitions of __consumer_offsets when it is made (offsets.topic.num.partitions)")
+	f.Int16Var(&g.TopicReplicationFactor, "offsets-topic-replication-factor", 0, "replicas of __consumer_offsets when it is made (offsets.topic.replication.factor); 0: three, or as many as there are nodes")
+	f.DurationVar(&g.MinSessionTimeout, "group-min-session-timeout", 6*time.Second, "shortest session timeout that a group's member may ask for (group.min.session.timeout.ms)")
+	f.DurationVar(&g.MaxSessionTimeout, "group-max-session-timeout", 30*time.Minute, "longest session timeout that a group's member may ask for (group.max.session.timeout.ms)")
+	f.DurationVar(&n.initialDelay, "group-initial-rebalance-delay", 3*time.Second, "how long the first rebalance of an empty group waits for more members (group.initial.rebalance.delay.ms); 0: it does not wait")
+	f.IntVar(&g.MaxSize, "group-max-size", math.MaxInt32, "members that a group may have (group.max.size)")
+	f.DurationVar(&n.retention, "offsets-retention", 7*24*time.Hour, "how long committed offsets outlive the use of their group (offsets.retention.minutes); 0: for ever")
+	f.DurationVar(&g.OffsetsRetentionCheck, "offsets-retention-check-interval", 10*time.Minute, "how often offsets are looked at for expiry (offsets.retention.check.interval.ms)")
+	f.IntVar(&g.MaxOffsetMetadata, "offset-metadata-max-bytes", 4096, "bytes of metadata that a committed offset may have (offset.metadata.max.bytes)")
+}
+
 func (n *nodeFlags) bindLog(f *pflag.FlagSet) {
 	f.StringVar(&n.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&n.logFormat, "log-format", "text", "text or json")
+	f.BoolVar(&n.cfg.LogRequests, "log-requests", false, "log each request of a Kafka or HTTP client")
 }
 
 // load layers the settings and fills in the configuration.
@@ -100,6 +123,9 @@ func (n *nodeFlags) load(cmd *cobra.Command) (origins, error) {
 		return nil, err
 	}
 	n.chooseEtcd(from)
+	if err := n.way.check(from); err != nil {
+		return nil, usageError{err}
+	}
 	n.cfg.Listeners = []node.KafkaListener{{Name: "default", Addr: n.kafkaAddr, Advertise: n.kafkaAdvertise}}
 	for _, text := range n.listeners {
 		l, err := parseListener(text)
@@ -109,10 +135,13 @@ func (n *nodeFlags) load(cmd *cobra.Command) (origins, error) {
 		n.cfg.Listeners = append(n.cfg.Listeners, l)
 	}
 	n.cfg.CatchUpRate = orMinusOne(n.catchUpRate)
+	n.cfg.CompactionRate = orMinusOne(n.compactionRate)
 	n.cfg.RebalanceRate = orMinusOne(n.rebalanceRate)
 	n.cfg.ReplicaRebuildDelay = orMinusOne(n.rebuildDelay)
 	n.cfg.DrainTimeout = orMinusOne(n.drainTimeout)
 	n.cfg.LeaderReturnDelay = orMinusOne(n.leaderReturn)
+	n.cfg.Groups.InitialRebalanceDelay = orMinusOne(n.initialDelay)
+	n.cfg.Groups.OffsetsRetention = orMinusOne(n.retention)
 	n.cfg.Version = version()
 	n.cfg.Logger, err = newLogger(os.Stderr, n.logLevel, n.logFormat)
 	if err != nil {
@@ -164,28 +193,6 @@ func parseListener(text string) (l node.KafkaListener, err error) {
 	return l, nil
 }
 
-func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: it must be debug, info, warn or error", level)
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	}
-	return nil, fmt.Errorf("--log-format %q: it must be text or json", format)
-}
-
-// newRegistry is a node's metrics, with those of the Go runtime and the process.
-func newRegistry() *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return r
-}
-
 func newServe() *cobra.Command {
 	var flags nodeFlags
 	cmd := &cobra.Command{
@@ -193,16 +200,21 @@ func newServe() *cobra.Command {
 		Short: "Run a node",
 		Example: `  raftsman serve --node-id 1 --data-dir /var/lib/raftsman \
     --etcd-endpoints http://10.0.0.1:2379,http://10.0.0.2:2379,http://10.0.0.3:2379 \
-    --kafka-addr 0.0.0.0:9092 --kafka-advertise auto --peer-addr 0.0.0.0:7070 --http-addr 0.0.0.0:8080`,
+    --kafka-addr 0.0.0.0:9092 --kafka-advertise auto --peer-addr 0.0.0.0:7070 --http-addr 0.0.0.0:8080
+  raftsman serve --data-dir /var/lib/raftsman --discover --bootstrap   # the same on three machines: a cluster, etcd included
+  raftsman serve --data-dir /var/lib/raftsman --join 10.0.0.2:8080     # one more node`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from, err := flags.load(cmd)
 			if err != nil {
 				return err
 			}
-			flags.cfg.Registerer = newRegistry()
+			observe(&flags.cfg)
 			flags.cfg.OnDiskFailure = endNow
-			return explain(serve(cmd.Context(), flags.cfg), from)
+			if flags.way.used(from, flags.cfg.DataDir) {
+				return explain(flags.serveFound(cmd.Context(), from), from)
+			}
+			return explain(serve(cmd.Context(), flags.cfg, func(*node.Node) {}), from)
 		},
 	}
 	flags.bind(cmd.Flags())
@@ -217,7 +229,8 @@ func endNow(err error) {
 	os.Exit(1)
 }
 
-func serve(ctx context.Context, cfg node.Config) error {
+// serve runs a node until ctx ends. started gets it before it runs.
+func serve(ctx context.Context, cfg node.Config, started func(*node.Node)) error {
 	n, err := node.New(cfg)
 	if err != nil {
 		var invalid *node.ConfigError
@@ -232,6 +245,7 @@ func serve(ctx context.Context, cfg node.Config) error {
 	ended := make(chan struct{})
 	defer close(ended)
 	go hurry(ctx, again, ended, n.Hurry)
+	started(n)
 	return n.Run(ctx)
 }
 

@@ -26,7 +26,7 @@ type topicInfo struct {
 }
 
 func newTopic() *cobra.Command {
-	return group("topic", "Create, see and delete topics", newTopicCreate(), newTopicList(), newTopicDescribe(), newTopicDelete())
+	return group("topic", "Create, see, alter and delete topics", newTopicCreate(), newTopicList(), newTopicDescribe(), newTopicAlter(), newTopicDelete())
 }
 
 func newTopicCreate() *cobra.Command {

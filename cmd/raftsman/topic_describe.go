@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,7 +14,32 @@ import (
 // topicDescription is a topic with its partitions.
 type topicDescription struct {
 	topicInfo
-	Details []partitionInfo `json:"partition_details"`
+	// Settings are the configurations that are not at their default, with what
+	// says so; Config of topicInfo has those that were set for the topic itself.
+	Settings []topicSetting  `json:"settings"`
+	Details  []partitionInfo `json:"partition_details"`
+}
+
+// topicSetting is a configuration of a topic.
+type topicSetting struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Source string `json:"source"` // in Kafka's words, DYNAMIC_TOPIC_CONFIG and so on
+}
+
+// origin is the source in a few words.
+func (s topicSetting) origin() string {
+	switch s.Source {
+	case "DYNAMIC_TOPIC_CONFIG":
+		return "set for the topic"
+	case "DYNAMIC_BROKER_CONFIG":
+		return "set for the node that answered"
+	case "DYNAMIC_DEFAULT_BROKER_CONFIG":
+		return "set for all nodes"
+	case "STATIC_BROKER_CONFIG":
+		return "by a flag of the node that answered"
+	}
+	return s.Source
 }
 
 // partitionInfo is a partition; offsets are nil when its leader can't tell.
@@ -37,7 +60,7 @@ func newTopicDescribe() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "describe NAME",
-		Short: "Show a topic's partitions, leaders, replicas and offsets",
+		Short: "Show a topic's settings, partitions, leaders, replicas and offsets",
 		Example: `  raftsman topic describe orders
   raftsman topic describe orders -o json`,
 		Args: exactArgs("NAME"),
@@ -65,8 +88,16 @@ func describe(ctx context.Context, adm *kadm.Client, name string) (*topicDescrip
 		return nil, err
 	}
 	d := &topicDescription{topicInfo: summary(t), Details: []partitionInfo{}}
-	if d.Config, err = topicConfig(ctx, adm, name); err != nil {
+	if d.Settings, err = topicSettings(ctx, adm, name); err != nil {
 		return nil, err
+	}
+	for _, s := range d.Settings {
+		if s.Source == "DYNAMIC_TOPIC_CONFIG" {
+			if d.Config == nil {
+				d.Config = make(map[string]string)
+			}
+			d.Config[s.Name] = s.Value
+		}
 	}
 	offsetsCtx, cancel := context.WithTimeout(ctx, offsetsTimeout)
 	defer cancel()
@@ -82,8 +113,8 @@ func describe(ctx context.Context, adm *kadm.Client, name string) (*topicDescrip
 	return d, nil
 }
 
-// topicConfig returns what is set for the topic itself.
-func topicConfig(ctx context.Context, adm *kadm.Client, name string) (map[string]string, error) {
+// topicSettings returns what is not at its default, by name.
+func topicSettings(ctx context.Context, adm *kadm.Client, name string) ([]topicSetting, error) {
 	resources, err := adm.DescribeTopicConfigs(ctx, name)
 	if err == nil && len(resources) != 1 {
 		err = errors.New("no answer")
@@ -94,13 +125,13 @@ func topicConfig(ctx context.Context, adm *kadm.Client, name string) (map[string
 	if err != nil {
 		return nil, fmt.Errorf("ask for the configuration of topic %q: %w", name, err)
 	}
-	config := make(map[string]string)
+	settings := []topicSetting{}
 	for _, c := range resources[0].Configs {
-		if c.Source.String() == "DYNAMIC_TOPIC_CONFIG" && c.Value != nil {
-			config[c.Key] = *c.Value
+		if source := c.Source.String(); source != "DEFAULT_CONFIG" && c.Value != nil {
+			settings = append(settings, topicSetting{c.Key, *c.Value, source})
 		}
 	}
-	return config, nil
+	return settings, nil
 }
 
 func offsetOf(listed kadm.ListedOffsets, topic string, partition int32) *int64 {
@@ -116,8 +147,8 @@ func (d *topicDescription) table(w io.Writer) {
 	cells(w, "id", d.ID)
 	cells(w, "partitions", d.Partitions)
 	cells(w, "replication factor", d.ReplicationFactor)
-	for _, name := range slices.Sorted(maps.Keys(d.Config)) {
-		cells(w, name, d.Config[name])
+	for _, s := range d.Settings {
+		cells(w, s.Name, s.Value, "("+s.origin()+")")
 	}
 	fmt.Fprintln(w)
 	cells(w, "PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "START", "END")

@@ -25,12 +25,14 @@ const (
 	WriteWish
 	// DropWish deletes it: the node shall serve.
 	DropWish
+	// Enlarge raises a topic's replication factor.
+	Enlarge
 	// Blocked changes nothing: it says what can't be done and why.
 	Blocked
 )
 
 func (k ChangeKind) String() string {
-	return [...]string{"?", "place", "replace", "remove", "forget", "op", "forget op", "wish", "drop wish", "blocked"}[k]
+	return [...]string{"?", "place", "replace", "remove", "forget", "op", "forget op", "wish", "drop wish", "enlarge", "blocked"}[k]
 }
 
 // Change is one decision of the winner, with what it was based on: a
@@ -47,7 +49,7 @@ type Change struct {
 	Reason     string         // why: for people
 
 	Revision        int64 // the key's mod revision; 0: there is none
-	Topic           Topic // Place: the topic, in whose key Placed is raised
+	Topic           Topic // Place: the topic, in whose key Placed is raised; Enlarge: with its new factor
 	CounterRevision int64 // mod revision of replica-ids; used when NewIDs > 0
 	NewIDs          int   // how many new replica ids the assignment takes
 }
@@ -88,6 +90,9 @@ func (c Change) String() string {
 		if len(a.Initial) > 0 {
 			fmt.Fprintf(&b, " initial %s", FormatReplicas(a.Initial))
 		}
+	}
+	if c.Kind == Enlarge {
+		fmt.Fprintf(&b, " to %d replicas", c.Topic.ReplicationFactor)
 	}
 	if c.Reason != "" {
 		fmt.Fprintf(&b, ": %s", c.Reason)

@@ -20,6 +20,8 @@
 //	ops/<id>                       Op: an operator's wish, progress is written back by the winner
 //	config/nodes/<node>            NodeWish: drained or decommissioned
 //	config/rebalance               Rebalance: {"paused":true} stops the balancer
+//	config/brokers/<node>,
+//	config/brokers/default         BrokerConfig: {"config":{"log.retention.ms":"1000"}}
 //
 // Keys this version does not know (config/…, users/, acls/, quotas/, or a
 // later version's) are kept in the copy on disk and otherwise left alone. A

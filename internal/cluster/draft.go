@@ -122,6 +122,11 @@ func (d *draft) put(rel string, it item) {
 		} else {
 			n.Rebalance = o.Rebalance
 		}
+	case kindBrokerConfig:
+		err = set(d, k.kind, &n.Configs, o.Configs, k.node, it, func(v *BrokerConfig) error {
+			v.ModRevision = it.modRevision
+			return nil
+		})
 	case kindFrozen:
 		n.Halt = decodeFreeze(it.value)
 	}
@@ -200,6 +205,8 @@ func (d *draft) delete(rel string) {
 		delete(writable(d, k.kind, &n.Wishes), k.node)
 	case kindRebalance:
 		n.Rebalance = Rebalance{}
+	case kindBrokerConfig:
+		delete(writable(d, k.kind, &n.Configs), k.node)
 	case kindFrozen:
 		n.Halt = nil
 	}

@@ -19,6 +19,8 @@ var (
 	ErrInvalidPartitions = errors.New("invalid number of partitions")
 	// ErrInvalidReplicationFactor: a replication factor that is out of range.
 	ErrInvalidReplicationFactor = errors.New("invalid replication factor")
+	// ErrInvalidReplicas: nodes for a topic's partitions that make no sense.
+	ErrInvalidReplicas = errors.New("invalid replicas")
 	// ErrOpExists: an operation with this id.
 	ErrOpExists = errors.New("operation exists")
 	// ErrOpUnknown: no operation with this id.

@@ -31,7 +31,7 @@ type batch struct {
 	cmps   []clientv3.Cmp
 	ops    []clientv3.Op
 	bytes  int
-	topics map[string]*Topic // with partitions that are placed
+	topics map[string]*Topic // with partitions that are placed, or that get more replicas
 	maxID  uint64            // highest new replica id, 0: none
 }
 
@@ -62,10 +62,10 @@ func (f *Fenced) Apply(ctx context.Context, changes []Change) (rev int64, err er
 			n++
 		}
 		changes = changes[n:]
-		if len(b.ops) == 0 {
+		if len(b.ops) == 0 && len(b.topics) == 0 {
 			continue
 		}
-		if err := f.markPlaced(&b, topics); err != nil {
+		if err := f.putTopics(&b, topics); err != nil {
 			return rev, err
 		}
 		done, err := f.commit(ctx, b, counter)
@@ -118,6 +118,9 @@ func (f *Fenced) add(b *batch, c Change) (full bool, err error) {
 	case DropWish:
 		b.expect(keys.Wish(c.Node), c.Revision)
 		b.ops = append(b.ops, clientv3.OpDelete(keys.Wish(c.Node)))
+	case Enlarge:
+		t := b.topic(c)
+		t.ReplicationFactor = max(t.ReplicationFactor, c.Topic.ReplicationFactor)
 	case Place, Replace:
 		a := c.Assignment
 		a.Fence = f.token.CreateRevision

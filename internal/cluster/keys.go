@@ -67,6 +67,15 @@ func (k Keys) Wish(id int32) string { return fmt.Sprintf("%sconfig/nodes/%d", k.
 // Rebalance is the key of the balancer's switch.
 func (k Keys) Rebalance() string { return k.base + "config/rebalance" }
 
+// BrokerConfig is the key of a node's dynamic configuration; of all nodes' for
+// node 0.
+func (k Keys) BrokerConfig(node int32) string {
+	if node == 0 {
+		return k.base + "config/brokers/default"
+	}
+	return fmt.Sprintf("%sconfig/brokers/%d", k.base, node)
+}
+
 // Frozen is the key that stops every change while it exists.
 func (k Keys) Frozen() string { return k.base + "frozen" }
 
@@ -96,6 +105,7 @@ const (
 	kindOp
 	kindWish
 	kindRebalance
+	kindBrokerConfig
 )
 
 // parsed is a key below the base, taken apart.
@@ -153,6 +163,13 @@ func parseKey(rel string) parsed {
 		node, isNode := strings.CutPrefix(rest, "nodes/")
 		if id, ok := parseInt32(node); isNode && ok && id > 0 {
 			return parsed{kind: kindWish, node: id}
+		}
+		if rest == "brokers/default" {
+			return parsed{kind: kindBrokerConfig}
+		}
+		node, isBroker := strings.CutPrefix(rest, "brokers/")
+		if id, ok := parseInt32(node); isBroker && ok && id > 0 {
+			return parsed{kind: kindBrokerConfig, node: id}
 		}
 	case "deleted":
 		if rest != "" {

@@ -50,6 +50,8 @@ type Op struct {
 	Topic     string  `json:"topic,omitempty"`     // move, transfer
 	Partition int32   `json:"partition,omitempty"` // move, transfer
 	Replicas  []int32 `json:"replicas,omitempty"`  // move: nodes, the preferred leader first
+	Resize    bool    `json:"resize,omitempty"`    // move: to more or fewer replicas than the topic has
+	Patient   bool    `json:"patient,omitempty"`   // move: wait where it would be refused for its risk now
 	Force     bool    `json:"force,omitempty"`     // even what would be refused for its risk
 	Cancel    bool    `json:"cancel,omitempty"`    // stop, and go back to how it was where that is safe
 
@@ -171,57 +173,87 @@ func ValidateOpID(id string) error {
 	return nil
 }
 
-// CreateOp asks for an operation under an id of its own. Errors: what Sensible
-// says, ErrOpExists, ErrFrozen, ErrUnavailable.
-func (s *Store) CreateOp(ctx context.Context, id string, op Op) error {
-	err := ValidateOpID(id)
-	if err == nil {
-		err = op.Sensible()
-	}
-	if err != nil {
-		return err
-	}
-	now := s.now()
-	op.State, op.Created = OpPending, &now
-	err = s.swap(ctx, s.keys.Op(id), nil, func(kv *mvccpb.KeyValue, _ result) ([]byte, error) {
-		if kv != nil {
-			return nil, ErrOpExists
-		}
-		return Encode(op)
-	})
-	if err != nil {
-		return fmt.Errorf("ask for %s %s: %w", op.Kind, id, err)
-	}
-	return nil
+// NewOp is an operation under an id of its own.
+type NewOp struct {
+	ID string
+	Op Op
 }
 
-// CancelOp asks the winner to stop an operation. Errors: ErrOpUnknown, ErrOpEnded,
-// ErrFrozen, ErrUnavailable.
-func (s *Store) CancelOp(ctx context.Context, id string) error {
-	if ValidateOpID(id) != nil {
-		return fmt.Errorf("cancel operation %s: %w", id, ErrOpUnknown)
-	}
-	err := s.swap(ctx, s.keys.Op(id), nil, func(kv *mvccpb.KeyValue, _ result) ([]byte, error) {
-		if kv == nil {
-			return nil, ErrOpUnknown
+// CreateOp asks for one operation; see CreateOps.
+func (s *Store) CreateOp(ctx context.Context, id string, op Op) error {
+	errs, _ := s.CreateOps(ctx, []NewOp{{id, op}})
+	return errs[0]
+}
+
+// CreateOps asks for operations, and returns the errors in their order and the
+// revision from which on a view contains them. Errors: what Sensible says,
+// ErrOpExists, ErrFrozen, ErrUnavailable.
+func (s *Store) CreateOps(ctx context.Context, ops []NewOp) ([]error, int64) {
+	errs, edits, at := make([]error, len(ops)), make([]edit, 0, len(ops)), make([]int, 0, len(ops))
+	now := s.now()
+	for i, n := range ops {
+		err := ValidateOpID(n.ID)
+		if err == nil {
+			err = n.Op.Sensible()
 		}
-		op, err := decode(kv.Value, (*Op).check)
 		if err != nil {
-			return nil, fmt.Errorf("%s makes no sense: %w", kv.Key, err)
+			errs[i] = err
+			continue
 		}
-		if op.State.Final() {
-			return nil, fmt.Errorf("%w: %s", ErrOpEnded, op.State)
-		}
-		if op.Cancel {
-			return nil, errUnchanged
-		}
-		op.Cancel = true
-		return Encode(op)
-	})
-	if err != nil && !errors.Is(err, errUnchanged) {
-		return fmt.Errorf("cancel operation %s: %w", id, err)
+		op, key := n.Op, s.keys.Op(n.ID)
+		op.State, op.Created = OpPending, &now
+		edits, at = append(edits, edit{key: key, next: func(kv *mvccpb.KeyValue) ([]clientv3.Op, error) {
+			if kv != nil {
+				return nil, ErrOpExists
+			}
+			value, err := Encode(op)
+			return []clientv3.Op{clientv3.OpPut(key, string(value))}, err
+		}}), append(at, i)
 	}
-	return nil
+	rev := s.many(ctx, edits, nil)
+	for j, i := range at {
+		if err := edits[j].err; err != nil {
+			errs[i] = fmt.Errorf("ask for %s %s: %w", ops[i].Op.Kind, ops[i].ID, err)
+		}
+	}
+	return errs, rev
+}
+
+// CancelOp asks the winner to stop one operation; see CancelOps.
+func (s *Store) CancelOp(ctx context.Context, id string) error {
+	errs, _ := s.CancelOps(ctx, []string{id})
+	return errs[0]
+}
+
+// CancelOps asks the winner to stop operations, and returns the errors in their
+// order and the revision from which on a view contains that. Errors:
+// ErrOpUnknown, ErrOpEnded, ErrFrozen, ErrUnavailable.
+func (s *Store) CancelOps(ctx context.Context, ids []string) ([]error, int64) {
+	edits := make([]edit, len(ids))
+	for i, id := range ids {
+		e := &edits[i]
+		e.key = s.keys.Op(id)
+		e.next = func(kv *mvccpb.KeyValue) ([]clientv3.Op, error) {
+			if kv == nil || ValidateOpID(id) != nil {
+				return nil, ErrOpUnknown
+			}
+			op, err := decode(kv.Value, (*Op).check)
+			if err != nil {
+				return nil, fmt.Errorf("%s makes no sense: %w", kv.Key, err)
+			}
+			if op.State.Final() {
+				return nil, fmt.Errorf("%w: %s", ErrOpEnded, op.State)
+			}
+			if op.Cancel {
+				return nil, nil
+			}
+			op.Cancel = true
+			value, err := Encode(op)
+			return []clientv3.Op{clientv3.OpPut(e.key, string(value))}, err
+		}
+	}
+	rev := s.many(ctx, edits, nil)
+	return wrapped(edits, "cancel operation", func(i int) string { return ids[i] }), rev
 }
 
 // SetRebalance switches the balancer. Errors: ErrFrozen, ErrUnavailable.

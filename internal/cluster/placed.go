@@ -7,18 +7,24 @@ import (
 
 // place notes in the batch that a partition of a topic is placed.
 func (b *batch) place(c Change) {
+	t := b.topic(c)
+	t.Placed = max(t.Placed, c.TP.Partition+1)
+}
+
+// topic is the value that the batch will give to a change's topic.
+func (b *batch) topic(c Change) *Topic {
 	t := b.topics[c.TP.Topic]
 	if t == nil {
 		t = &Topic{}
 		*t = c.Topic
 		b.topics[c.TP.Topic] = t
 	}
-	t.Placed = max(t.Placed, c.TP.Partition+1)
+	return t
 }
 
-// markPlaced raises Placed of the batch's topics, on the condition that they are
-// as they were decided on, or as this call has left them.
-func (f *Fenced) markPlaced(b *batch, left map[string]int64) error {
+// putTopics writes the batch's topics, on the condition that they are as they were
+// decided on, or as this call has left them.
+func (f *Fenced) putTopics(b *batch, left map[string]int64) error {
 	for _, name := range slices.Sorted(maps.Keys(b.topics)) {
 		t := b.topics[name]
 		rev, again := left[name]

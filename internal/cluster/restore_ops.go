@@ -5,8 +5,8 @@ import "slices"
 // interrupted is the reason of operations that a restore ends.
 const interrupted = "the metadata was restored from the nodes' views while it was not done: look where things are, and ask again"
 
-// settings are the keys that say what operators want: the newest view's wishes
-// and switch, and wishes that a view of another history adds, for a node that
+// settings are the keys that say what operators want: the newest view's wishes,
+// brokers' configurations and switch, and wishes that a view of another history adds, for a node that
 // was decommissioned shall not be filled again. Operations that ended stay to be
 // read. Others fail, because nobody knows what was done of them since, unless
 // they are in an etcd that nothing is wrong with.
@@ -14,7 +14,7 @@ func (r *restorer) settings(out map[string][]byte) error {
 	base := r.views[0]
 	for rel, it := range base.pic.items {
 		switch parseKey(rel).kind {
-		case kindWish, kindRebalance:
+		case kindWish, kindRebalance, kindBrokerConfig:
 			out[rel] = it.value
 		case kindOp:
 			value, err := r.operation(rel, it.value)
@@ -56,7 +56,7 @@ func (r *restorer) operation(rel string, value []byte) ([]byte, error) {
 // since they are what must never be forgotten.
 var restoreOrder = []keyKind{
 	kindProducerIDs, kindReplicaIDs, kindNodeIDs, kindDeleted, kindTopic, kindAssignment,
-	kindWish, kindRebalance, kindOp, kindOther,
+	kindWish, kindRebalance, kindBrokerConfig, kindOp, kindOther,
 }
 
 func writtenAt(rel string) int { return slices.Index(restoreOrder, parseKey(rel).kind) }

@@ -19,6 +19,7 @@ func TestRestoreKeepsWishesAndEndsOperations(t *testing.T) {
 	for rel, value := range map[string]string{
 		"config/nodes/2":   `{"state":"decommissioned"}`,
 		"config/rebalance": `{"paused":true}`,
+		"config/brokers/2": `{"config":{"log.retention.ms":"5"}}`,
 		"config/later":     `{"of":"a later version"}`,
 		"ops/done":         `{"kind":"drain","node":1,"state":"done","finished":"2026-11-21T12:00:00Z"}`,
 		"ops/running":      `{"kind":"decommission","node":2,"state":"running","progress":{"done":1,"total":2,"estimate_seconds":9}}`,

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -76,6 +77,11 @@ type Topic struct {
 	Partitions        int32             `json:"partitions"`
 	ReplicationFactor int16             `json:"replication_factor"`
 	Config            map[string]string `json:"config,omitempty"`
+	// Replicas are the nodes that its creator has chosen for partitions, the
+	// preferred leader first; the others are the winner's to place. They are kept
+	// when a partition was placed: the balancer leaves it alone as long as it is
+	// where it was wanted.
+	Replicas map[int32][]int32 `json:"replicas,omitempty"`
 	// Placed says that partitions below it have been placed: one of them without
 	// an assignment has lost it, and is never placed anew. The winner raises it in
 	// the transaction that places.
@@ -216,7 +222,35 @@ func (t *Topic) check() error {
 	case t.ReplicationFactor < 1 || t.ReplicationFactor > MaxReplicas:
 		return fmt.Errorf("replication factor %d", t.ReplicationFactor)
 	}
+	for p, nodes := range t.Replicas {
+		if p < 0 || p >= t.Partitions {
+			return fmt.Errorf("replicas of partition %d of %d", p, t.Partitions)
+		}
+		if err := checkNodes(nodes); err != nil {
+			return fmt.Errorf("replicas of partition %d: %w", p, err)
+		}
+	}
 	return nil
+}
+
+// checkNodes allows distinct nodes, at least one.
+func checkNodes(nodes []int32) error {
+	if len(nodes) == 0 || len(nodes) > MaxReplicas {
+		return fmt.Errorf("%d nodes", len(nodes))
+	}
+	for i, n := range nodes {
+		if n < 1 || slices.Contains(nodes[:i], n) {
+			return fmt.Errorf("%v: each has to be another node", nodes)
+		}
+	}
+	return nil
+}
+
+// BrokerConfig is what was set for a node, or for all of them, while they run.
+type BrokerConfig struct {
+	Config map[string]string `json:"config"`
+
+	ModRevision int64 `json:"-"`
 }
 
 func (a *Assignment) check() error {

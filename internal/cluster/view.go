@@ -34,7 +34,8 @@ type View struct {
 	Ops         map[string]Op      // by id
 	Wishes      map[int32]NodeWish // by node
 	Rebalance   Rebalance
-	Halt        *Freeze // the key frozen; nil when there is none
+	Configs     map[int32]BrokerConfig // by node; 0: of all nodes
+	Halt        *Freeze                // the key frozen; nil when there is none
 
 	// Broken maps keys (below the base) whose value makes no sense to the
 	// reason. The view holds their last good value, or none.
@@ -49,6 +50,19 @@ func (v *View) TopicByID(id string) (name string, t Topic, ok bool) {
 		}
 	}
 	return "", Topic{}, false
+}
+
+// Moving says whether a partition's members are not those of its assignment yet, by
+// what its leader has told last.
+func (v *View) Moving(tp TopicPartition) bool {
+	var leader *NodeStatus
+	var term uint64
+	for _, s := range v.Status {
+		if t := s.Leads[tp.Topic][tp.Partition]; t > term {
+			leader, term = &s, t
+		}
+	}
+	return leader != nil && (leader.Assignments < v.Assignments[tp].ModRevision || slices.Contains(leader.Moving[tp.Topic], tp.Partition))
 }
 
 // TopicNames returns the names of all topics, sorted.

@@ -253,6 +253,24 @@ func TestFencedWrites(t *testing.T) {
 		t.Fatalf("%d assignments, last %+v, ids %+v", len(v.Assignments), a, v.ReplicaIDs)
 	}
 
+	// A topic gets more replicas, never fewer; the rest of it stays.
+	topic = v.Topics["t"]
+	for _, want := range []int16{3, 2} {
+		topic.ReplicationFactor = want
+		enlarge := cluster.Change{Kind: cluster.Enlarge, TP: cluster.TopicPartition{Topic: "t", Partition: -1}, Topic: topic}
+		if rev, err = s.Fenced(l.Token).Apply(t.Context(), []cluster.Change{enlarge}); err != nil && want == 3 {
+			t.Fatal(err)
+		} else if want == 2 && !errors.Is(err, cluster.ErrConflict) {
+			t.Fatalf("on an old view: %v", err)
+		}
+		if want == 3 {
+			v = s.sees(t, "the topic", func(v *cluster.View) bool { return v.Revision >= rev })
+		}
+	}
+	if have := v.Topics["t"]; have.ReplicationFactor != 3 || have.Placed != n || have.Partitions != n || have.ID != topic.ID {
+		t.Fatalf("%+v", have)
+	}
+
 	topic = v.Topics["t"]
 	// An old view is refused, whatever it is old in.
 	for name, c := range map[string]cluster.Change{

@@ -24,9 +24,14 @@
 //     replicas: ready, and without a wish. Racks are spread first, then nodes, by
 //     the number of replicas, then by bytes; the preferred leader is the member
 //     which is preferred least often, evened out over all new partitions. With
-//     fewer nodes than replicas nothing is placed.
+//     fewer nodes than replicas nothing is placed. Where the topic's creator has
+//     chosen nodes, those are taken, once all of them are registered.
 //   - evacuate: replicas of nodes that are away for longer than RebuildDelay, and
 //     of decommissioned nodes. When most nodes are away at once, none.
+//   - enlarge: topics of the system (Facts.Replicas) that were made when there were
+//     fewer nodes get the replicas that they shall have, once there are as many
+//     nodes that take some; a partition all of its missing ones at once. None is
+//     ever taken away.
 //   - balance: racks, replicas, bytes. A difference of one replica stays.
 //   - balanceLeaders: who is preferred, by the order of replicas.
 //
@@ -73,7 +78,8 @@
 //   - A wish is written before the operation that made it. A running operation
 //     whose wish is gone was ended by hand.
 //   - A partition that an operator moved or transferred is left alone by the
-//     balancer as long as the operation's key exists (OpLife after its end).
+//     balancer as long as the operation's key exists (OpLife after its end); one
+//     whose nodes the topic's creator has chosen, as long as it is on them.
 //   - Former means nothing once a partition is settled, and nobody cleans it up:
 //     that would be a write for each partition.
 //   - A cancelled move goes back to the former replica ids only while a new

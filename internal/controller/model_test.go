@@ -58,6 +58,13 @@ func (m *model) apply(changes []Change) error {
 			a := c.Assignment
 			a.ModRevision = m.Revision
 			m.Assignments[c.TP] = a
+		case cluster.Enlarge:
+			t := m.Topics[c.TP.Topic]
+			if t.ModRevision != c.Topic.ModRevision || t.ReplicationFactor >= c.Topic.ReplicationFactor {
+				return fmt.Errorf("%s: it has %d", c, t.ReplicationFactor)
+			}
+			t.ReplicationFactor, t.ModRevision = c.Topic.ReplicationFactor, m.Revision
+			m.Topics[c.TP.Topic] = t
 		case cluster.Remove:
 			delete(m.Assignments, c.TP)
 		case cluster.Forget:
@@ -135,13 +142,16 @@ func (m *model) do(t testing.TB, line string) string {
 		m.Nodes[id] = n
 	case "lost": // lost 1: the node's registration is gone
 		delete(m.Nodes, int32(num(args[0], 0)))
-	case "topic": // topic name id=… partitions=… rf=…
+	case "topic": // topic name id=… partitions=… rf=… [on=1:2,2:3]: the nodes chosen for the last partitions
 		create := m.Revision
 		if old, ok := m.Topics[args[0]]; ok && old.ID == opts["id"] {
 			create = old.CreateRevision
 		}
 		m.Topics[args[0]] = cluster.Topic{ID: opts["id"], Partitions: int32(num(opts["partitions"], 1)),
-			ReplicationFactor: int16(num(opts["rf"], 1)), CreateRevision: create}
+			ReplicationFactor: int16(num(opts["rf"], 1)), CreateRevision: create, Replicas: m.Topics[args[0]].Replicas}
+		if on := strings.Split(opts["on"], ","); opts["on"] != "" {
+			m.Topics[args[0]] = wanting(m.Topics[args[0]], on)
+		}
 	case "delete": // delete name [days=…]: with its tombstone
 		m.Deleted[m.Topics[args[0]].ID] = cluster.Tombstone{Topic: args[0],
 			Deleted: now.Add(-time.Duration(num(opts["days"], 0)) * 24 * time.Hour)}
@@ -192,6 +202,22 @@ func (m *model) do(t testing.TB, line string) string {
 		}
 	}
 	return ""
+}
+
+// wanting chooses nodes for a topic's last partitions.
+func wanting(t cluster.Topic, on []string) cluster.Topic {
+	t.Replicas = maps.Clone(t.Replicas)
+	if t.Replicas == nil {
+		t.Replicas = map[int32][]int32{}
+	}
+	for i, nodes := range on {
+		p := t.Partitions - int32(len(on)) + int32(i)
+		for n := range strings.SplitSeq(nodes, ":") {
+			id, _ := strconv.ParseInt(n, 10, 32)
+			t.Replicas[p] = append(t.Replicas[p], int32(id))
+		}
+	}
+	return t
 }
 
 func (m *model) counts() (replicas, leads map[int32]int) {

@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/raftsman/raftsman/internal/cluster"
 )
@@ -60,7 +61,7 @@ func (o *operator) beginMove(op *cluster.Op, p *part) {
 		want = append(want, cluster.Replica{Node: id, Incarnation: n.incarnation})
 		fresh++
 	}
-	if rf := int(o.view.Topics[op.Topic].ReplicationFactor); len(want) != rf && !op.Force {
+	if rf := int(o.view.Topics[op.Topic].ReplicationFactor); len(want) != rf && !op.Resize && !op.Force {
 		o.end(op, cluster.OpRefused, fmt.Sprintf(`the topic has %d replicas, not %d ("force":true does it all the same)`, rf, len(want)))
 		return
 	}
@@ -74,6 +75,10 @@ func (o *operator) beginMove(op *cluster.Op, p *part) {
 		return
 	}
 	if why := o.unsafe(p, want); why != "" && !op.Force {
+		if op.Patient {
+			o.wait(op, why)
+			return
+		}
 		o.end(op, cluster.OpRefused, fmt.Sprintf("%s: %s", p.tp, why))
 		return
 	}
@@ -139,6 +144,10 @@ func (o *operator) assign(op *cluster.Op, p *part, want []cluster.Replica) {
 	o.nodes[want[0].Node].leads++
 }
 
+// syncPatience is how long a transfer waits for its replica to be in sync: a new
+// leader takes some seconds to find out who is, and to say so.
+const syncPatience = 10 * time.Second
+
 // beginTransfer puts a node's replica first: it is preferred from then on.
 func (o *operator) beginTransfer(op *cluster.Op, p *part) {
 	i := slices.IndexFunc(p.nodes, func(n *node) bool { return n.id == op.Node })
@@ -162,7 +171,12 @@ func (o *operator) beginTransfer(op *cluster.Op, p *part) {
 		o.end(op, cluster.OpRefused, fmt.Sprintf("node %d is %s: it takes no leaderships", n.id, state))
 		return
 	case slices.Contains(p.lagging, n.id):
-		o.end(op, cluster.OpRefused, fmt.Sprintf("the replica on node %d is not in sync", n.id))
+		why := fmt.Sprintf("the replica on node %d is not in sync", n.id)
+		if o.facts.Now.Sub(*op.Created) < syncPatience {
+			o.wait(op, why)
+		} else {
+			o.end(op, cluster.OpRefused, why)
+		}
 		return
 	}
 	if why := o.unsettled(p); why != "" {

@@ -35,6 +35,12 @@ func place(w *world) {
 				}
 				continue
 			}
+			if _, wanted := topic.Replicas[index]; wanted {
+				if !w.placeWanted(tp, topic) {
+					break // in order: one that was passed over would count as lost
+				}
+				continue
+			}
 			if need := int(topic.ReplicationFactor); need > len(w.takers) {
 				w.blocked(cluster.TopicPartition{Topic: name, Partition: -1},
 					fmt.Sprintf("%d replicas need as many ready nodes, there are %d", need, len(w.takers)))
@@ -49,13 +55,63 @@ func place(w *world) {
 	}
 	levelLeaders(w.takers, placed, 10*len(w.takers))
 	for i := range w.changes[first:] {
-		if c := &w.changes[first+i]; c.Kind == cluster.Place {
+		c := &w.changes[first+i]
+		if c.Kind != cluster.Place {
+			continue
+		}
+		if len(c.Assignment.Replicas) == 0 {
 			for _, n := range placed[0] {
-				c.Assignment.Replicas = append(c.Assignment.Replicas, cluster.Replica{Node: n.id, ID: w.ids.take(), Incarnation: n.incarnation})
+				c.Assignment.Replicas = append(c.Assignment.Replicas, cluster.Replica{Node: n.id, Incarnation: n.incarnation})
 			}
-			c.NewIDs, placed = len(placed[0]), placed[1:]
+			placed = placed[1:]
+		}
+		for j := range c.Assignment.Replicas { // in order: the counter never goes back
+			c.Assignment.Replicas[j].ID = w.ids.take()
+		}
+		c.NewIDs = len(c.Assignment.Replicas)
+	}
+}
+
+// placeWanted places a partition on the nodes that its topic's creator has
+// chosen, if they are there.
+func (w *world) placeWanted(tp cluster.TopicPartition, topic cluster.Topic) bool {
+	want := topic.Replicas[tp.Partition]
+	for _, id := range want {
+		if n := w.nodes[id]; n == nil || !n.up {
+			w.blocked(tp, fmt.Sprintf("it is wanted on node %d, which is not there; bring the node back, or delete the topic", id))
+			return false
 		}
 	}
+	a := cluster.Assignment{TopicID: topic.ID, Epoch: w.view.Meta.Epoch, Generation: 1}
+	for i, id := range want {
+		n := w.nodes[id]
+		a.Replicas = append(a.Replicas, cluster.Replica{Node: id, Incarnation: n.incarnation})
+		n.replicas++
+		if n.takes() {
+			n.rack.replicas++
+		}
+		if i == 0 {
+			n.leads++
+		}
+	}
+	w.changes = append(w.changes, Change{
+		Kind: cluster.Place, TP: tp, Topic: topic, CounterRevision: w.ids.revision, Assignment: a,
+	})
+	return true
+}
+
+// asWanted says that a partition is on the nodes that its topic's creator has
+// chosen: the balancer leaves it there.
+func asWanted(want []int32, replicas []cluster.Replica) bool {
+	if len(want) == 0 || len(want) != len(replicas) {
+		return false
+	}
+	for _, r := range replicas {
+		if !slices.Contains(want, r.Node) {
+			return false
+		}
+	}
+	return true
 }
 
 // choose picks n nodes for a partition and counts it for them. The first is

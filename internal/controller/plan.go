@@ -17,6 +17,8 @@ type Options struct {
 	RebuildDelay time.Duration // until the replicas of a node that is away are rebuilt; negative: never
 	Moves        int           // replicas that move at a time
 	Rate         int64         // bytes a second that a node takes for moves, for estimates; -1: no limit
+	// SystemTopics tells how many replicas topics of the system shall have at least.
+	SystemTopics func(*cluster.View) map[string]int
 }
 
 // Facts are what Plan needs to know besides the view.
@@ -28,6 +30,8 @@ type Facts struct {
 	Away map[int32]time.Time
 	// Written is when this winner last wrote an operation, by its id.
 	Written map[string]time.Time
+	// Replicas is what Options.SystemTopics tells for the view.
+	Replicas map[string]int
 }
 
 // Plan returns what is to be done in this view, in a fixed order.
@@ -37,7 +41,7 @@ func Plan(view *cluster.View, facts Facts) []Change {
 	}
 	w := newWorld(view, facts)
 	w.ids = newIDs(w)
-	for _, planner := range []func(*world){remove, reincarnate, operate, place, evacuate, balance, balanceLeaders} {
+	for _, planner := range []func(*world){remove, reincarnate, operate, place, evacuate, enlarge, balance, balanceLeaders} {
 		planner(w)
 	}
 	return w.changes
@@ -106,7 +110,9 @@ func reincarnate(w *world) {
 		if freed {
 			why = fmt.Sprintf("node %d has freed replica %d", n.id, p.a.Replicas[wiped].ID)
 		}
-		if p.leader != nil && !hasID(p.voters(), p.a.Replicas[wiped].ID) { // it was on its way and decides nothing yet
+		// With a leader, one that was on its way decides nothing yet, and the members
+		// are between the former ones and these.
+		if p.leader != nil && 2*healthy <= of && !hasID(p.voters(), p.a.Replicas[wiped].ID) {
 			of, healthy = len(p.a.Former), w.lives(p.a.Former)
 		}
 		// A freed replica is no member: with a leader there is a majority without it.

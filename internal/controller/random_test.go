@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -95,9 +96,8 @@ func (s *sim) anything(nodes int) {
 	case 10:
 		s.ask(cluster.Op{Kind: cluster.OpTransfer, Topic: tp.Topic, Partition: tp.Partition, Node: id})
 	case 11:
-		for op := range s.Ops {
-			s.cancel(op)
-			break
+		if ops := slices.Sorted(maps.Keys(s.Ops)); len(ops) > 0 {
+			s.cancel(ops[0])
 		}
 	}
 }
@@ -115,12 +115,13 @@ func TestRandomClusters(t *testing.T) {
 			for i := range 3 {
 				s.do(t, fmt.Sprintf("topic t%d id=id%d partitions=%d rf=%d", i, i, 4+s.rng.IntN(5), min(1+2*(i+int(seed%3)), 3)))
 			}
-			s.settleAll(50)
+			s.facts.Replicas = map[string]int{"t0": 3}
+			s.settleAll(500)
 			for range 60 {
 				s.anything(nodes)
 				s.now = s.now.Add(time.Second)
 				s.round()
-				for tp := range s.Assignments {
+				for _, tp := range s.partitions() {
 					for range s.rng.IntN(3) {
 						s.step(tp)
 					}
@@ -137,6 +138,11 @@ func TestRandomClusters(t *testing.T) {
 			s.now = s.now.Add(2 * OpLife)
 			s.settleAll(3000)
 			s.checkEnd()
+			for tp, a := range s.Assignments {
+				if want := int(s.Topics[tp.Topic].ReplicationFactor); len(a.Replicas) != want || tp.Topic == "t0" && want != 3 {
+					t.Fatalf("%s has %d replicas, its topic %d", tp, len(a.Replicas), want)
+				}
+			}
 		})
 	}
 }

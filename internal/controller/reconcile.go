@@ -110,7 +110,11 @@ func (t *term) round(ctx context.Context, view *cluster.View) (rev int64, err er
 	blocked := map[string]bool{}
 	now := time.Now()
 	t.watchAway(view, now)
-	plan := Plan(view, Facts{Options: t.opts, Now: now, Away: t.away, Written: t.written})
+	facts := Facts{Options: t.opts, Now: now, Away: t.away, Written: t.written}
+	if t.opts.SystemTopics != nil {
+		facts.Replicas = t.opts.SystemTopics(view)
+	}
+	plan := Plan(view, facts)
 	for _, c := range append(plan, Forget(view, now)...) {
 		if c.Kind != cluster.Blocked {
 			changes = append(changes, c)
@@ -119,7 +123,7 @@ func (t *term) round(ctx context.Context, view *cluster.View) (rev int64, err er
 		line := c.String()
 		blocked[line] = true
 		if !t.blocked[line] {
-			t.logger.Warn("blocked", facts(c)...)
+			t.logger.Warn("blocked", factsOf(c)...)
 		}
 	}
 	t.blocked = blocked
@@ -128,10 +132,10 @@ func (t *term) round(ctx context.Context, view *cluster.View) (rev int64, err er
 	}
 	for _, c := range changes {
 		if c.Kind == cluster.WriteOp && c.Op.State == view.Ops[c.OpID].State {
-			t.logger.Debug("progress", facts(c)...)
+			t.logger.Debug("progress", factsOf(c)...)
 			continue
 		}
-		t.logger.Info("decided", append([]any{"change", c.Kind.String()}, facts(c)...)...)
+		t.logger.Info("decided", append([]any{"change", c.Kind.String()}, factsOf(c)...)...)
 	}
 	rev, err = t.fenced.Apply(ctx, changes)
 	t.reportFenced(err, "changes", len(changes), "first", changes[0].String())
@@ -219,8 +223,8 @@ func (t *term) reportFenced(err error, kv ...any) {
 		append(kv, "token_revision", fenced.Token.CreateRevision, "winner", node, "winner_revision", winner)...)
 }
 
-// facts are a change's keys for the log.
-func facts(c Change) []any {
+// factsOf are a change's keys for the log.
+func factsOf(c Change) []any {
 	switch {
 	case c.Kind == cluster.Forget:
 		return []any{"topic_id", c.TopicID, "reason", c.Reason}
@@ -232,6 +236,8 @@ func facts(c Change) []any {
 		return []any{"node", c.Node, "state", c.Wish.State}
 	case c.TP.Topic == "":
 		return []any{"reason", c.Reason}
+	case c.Kind == cluster.Enlarge:
+		return []any{"topic", c.TP.Topic, "replicas", c.Topic.ReplicationFactor, "reason", c.Reason}
 	case c.TP.Partition < 0:
 		return []any{"topic", c.TP.Topic, "reason", c.Reason}
 	}

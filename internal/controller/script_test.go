@@ -26,6 +26,11 @@ func (m *model) operate(command string, args []string, opts map[string]string, n
 		m.facts.Away[int32(num(args[0], 0))] = m.facts.Now
 	case "back": // back 3
 		delete(m.facts.Away, int32(num(args[0], 0)))
+	case "least": // least t=3: a topic of the system that shall have so many replicas
+		m.facts.Replicas = map[string]int{}
+		for topic, n := range opts {
+			m.facts.Replicas[topic] = int(num(n, 0))
+		}
 	case "paused":
 		m.Rebalance.Paused = true
 	case "ask": // ask id {"kind":…}: as an operator writes it

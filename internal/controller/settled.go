@@ -17,7 +17,7 @@ type part struct {
 	moving  bool // and the members are not yet those
 	lagging []int32
 	bytes   int64
-	pinned  bool // an operator has said where it shall be
+	pinned  bool // an operator, or the topic's creator, has said where it shall be
 	touched bool // a planner has decided on it, or nobody shall
 }
 
@@ -33,9 +33,10 @@ func (p *part) voters() []cluster.Replica {
 }
 
 // former are the members for whoever has to find them while the next change
-// goes on. Without a leader it is not known how far the last one has come.
+// goes on. Without a leader that has seen the assignment it is not known how far
+// the last one has come.
 func (p *part) former() []cluster.Replica {
-	if p.leader != nil || len(p.a.Former) == 0 {
+	if p.leader != nil && p.seen || len(p.a.Former) == 0 {
 		return slices.Clone(p.voters())
 	}
 	all := slices.Clone(p.a.Replicas)

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -213,7 +214,7 @@ func (s *sim) report() {
 }
 
 func (s *sim) factsNow() Facts {
-	return Facts{Options: s.opts, Now: s.now, Away: s.away, Written: s.written}
+	return Facts{Options: s.opts, Now: s.now, Away: s.away, Written: s.written, Replicas: s.facts.Replicas}
 }
 
 // round is a report, a plan, and what the plan decided; it says whether
@@ -291,6 +292,7 @@ func (s *sim) check(changes []Change) {
 func (s *sim) checkReplace(c Change, wishes map[int32]cluster.NodeWish) (began int) {
 	was, g := s.Assignments[c.TP], s.groups[c.TP]
 	settled := g.leader != 0 && g.reached >= was.ModRevision
+	seen := g.leader != 0 && s.View.Status[g.leader].Assignments >= was.ModRevision
 	live := func(rs []cluster.Replica) (n int) {
 		for _, r := range rs {
 			if s.live(r) {
@@ -299,6 +301,9 @@ func (s *sim) checkReplace(c Change, wishes map[int32]cluster.NodeWish) (began i
 		}
 		return n
 	}
+	if !strings.Contains(c.Reason, "operator") && len(c.Assignment.Replicas) < len(was.Replicas) {
+		s.t.Fatalf("%s has fewer replicas than %s", c, cluster.FormatReplicas(was.Replicas))
+	}
 	if live(c.Assignment.Replicas) < live(was.Replicas) {
 		s.t.Fatalf("%s has fewer live replicas than %s", c, cluster.FormatReplicas(was.Replicas))
 	}
@@ -306,7 +311,7 @@ func (s *sim) checkReplace(c Change, wishes map[int32]cluster.NodeWish) (began i
 		s.t.Fatalf("%s follows %+v", c, was)
 	}
 	if former := c.Assignment.Former; settled && !slices.Equal(former, was.Replicas) ||
-		!settled && g.leader != 0 && len(was.Former) > 0 && !slices.Equal(former, was.Former) {
+		!settled && seen && len(was.Former) > 0 && !slices.Equal(former, was.Former) {
 		s.t.Fatalf("%s: former members %v, they were %+v", c, former, was)
 	}
 	for _, r := range c.Assignment.Replicas {
@@ -335,6 +340,13 @@ func (s *sim) checkReplace(c Change, wishes map[int32]cluster.NodeWish) (began i
 	return began
 }
 
+// partitions are the assigned ones, in the same order each time.
+func (s *sim) partitions() []cluster.TopicPartition {
+	return slices.SortedFunc(maps.Keys(s.Assignments), func(a, b cluster.TopicPartition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+}
+
 // settleAll plans and lets the groups follow, in any order, until nothing is
 // left to do.
 func (s *sim) settleAll(rounds int) {
@@ -344,7 +356,7 @@ func (s *sim) settleAll(rounds int) {
 		decided := s.round()
 		still := true
 		s.elect()
-		for tp := range s.Assignments {
+		for _, tp := range s.partitions() {
 			g := s.groups[tp]
 			for range s.rng.IntN(8) {
 				s.step(tp)

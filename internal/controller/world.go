@@ -80,14 +80,14 @@ func (w *world) findParts() {
 	w.parts = make([]part, 0, total+total/8)
 	found := 0
 	for _, name := range w.view.TopicNames() {
-		from := len(w.parts)
-		for i := range w.view.Topics[name].Partitions {
+		from, topic := len(w.parts), w.view.Topics[name]
+		for i := range topic.Partitions {
 			tp := cluster.TopicPartition{Topic: name, Partition: i}
 			a, ok := w.view.Assignments[tp]
 			if ok {
 				found++
 			}
-			w.parts = append(w.parts, part{tp: tp, a: a})
+			w.parts = append(w.parts, part{tp: tp, a: a, pinned: asWanted(topic.Replicas[i], a.Replicas)})
 		}
 		w.topics[name] = span{from, len(w.parts)}
 	}

@@ -3,6 +3,9 @@
 //
 //	GET /healthz       200 while the process answers
 //	GET /readyz        200 when the node serves, else 503 and the reason
+//	GET /leader        200 when the node is the winner, else 503
+//	GET /replica?lag=10s  200 when it serves and its replicas are no further behind
+//	GET /log/level     how much is logged; PUT changes it
 //	GET /metrics       the node's metrics, in Prometheus' text format
 //	GET /cluster.json  what the node knows of the cluster
 //	GET /cluster/view  all that the node knows of the cluster

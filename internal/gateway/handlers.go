@@ -10,25 +10,31 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/raftsman/raftsman/internal/discovery"
 )
 
-func handler(opts Options) http.Handler {
+func handler(opts Options, m *metrics) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	probe(mux, "/healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
+	probe(mux, "/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := opts.Ready(); err != nil {
 			text(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
 			return
 		}
 		text(w, http.StatusOK, "ready")
 	})
+	probes(mux, opts.Probes)
+	if opts.LogLevel != nil {
+		logLevel(mux, opts)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(opts.Gatherer, promhttp.HandlerOpts{
 		ErrorLog:            slog.NewLogLogger(opts.Logger.Handler(), slog.LevelWarn),
 		ErrorHandling:       promhttp.ContinueOnError, // one bad metric hides no other
 		MaxRequestsInFlight: 4,
 		Timeout:             20 * time.Second,
 	}))
-	mux.HandleFunc("GET /cluster.json", func(w http.ResponseWriter, _ *http.Request) { clusterJSON(w, opts) })
+	mux.HandleFunc("GET /cluster.json", func(w http.ResponseWriter, r *http.Request) { clusterJSON(w, r, opts) })
 	if opts.Evidence != nil {
 		mux.HandleFunc("GET /cluster/view", func(w http.ResponseWriter, _ *http.Request) { evidence(w, opts) })
 	}
@@ -48,10 +54,10 @@ func handler(opts Options) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return http.MaxBytesHandler(mux, maxBody)
+	return http.MaxBytesHandler(m.count(mux), maxBody)
 }
 
-func clusterJSON(w http.ResponseWriter, opts Options) {
+func clusterJSON(w http.ResponseWriter, r *http.Request, opts Options) {
 	var buf bytes.Buffer // whole, so that a failure is a status and not half an object
 	enc := json.NewEncoder(&buf)
 	enc.SetIndent("", "  ")
@@ -59,6 +65,11 @@ func clusterJSON(w http.ResponseWriter, opts Options) {
 		opts.Logger.Error("can't encode the cluster as JSON", "err", err)
 		text(w, http.StatusInternalServerError, "can't encode the cluster as JSON")
 		return
+	}
+	if nonce := r.Header.Get(discovery.HeaderNonce); nonce != "" && opts.Sign != nil {
+		if signature := opts.Sign(nonce, buf.Bytes()); signature != "" {
+			w.Header().Set(discovery.HeaderSignature, signature)
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

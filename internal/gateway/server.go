@@ -32,6 +32,9 @@ type Options struct {
 	Ready func() error
 	// ClusterJSON returns what /cluster.json shows. It must not block.
 	ClusterJSON func() any
+	// Sign returns the signature of /cluster.json for the nonce of the one who asks,
+	// or "". Default: nothing is signed.
+	Sign func(nonce string, body []byte) string
 	// Evidence returns what /cluster/view shows: all that this node knows of the
 	// cluster, for a restore. Default: no such path.
 	Evidence func() (any, error)
@@ -43,8 +46,16 @@ type Options struct {
 	// body the options are; what it finds it hands to emit, as it goes. An error of
 	// emit means that nobody listens any more. Default: no such path.
 	Verify func(ctx context.Context, options []byte, emit func(event any) error) error
+	// Probes answer load balancers. What is nil has no path.
+	Probes Probes
 	// Gatherer holds what /metrics shows. Default: nothing.
 	Gatherer prometheus.Gatherer
+	// Registerer gets the metrics raftsman_http_*; may be nil.
+	Registerer prometheus.Registerer
+	// LogLevel is what PUT /log/level sets. Default: no such path.
+	LogLevel *slog.LevelVar
+	// LogRequests logs each request.
+	LogRequests bool
 	// Pprof serves Go's profiles.
 	Pprof bool
 	// Logger hears of failed requests. Default: nowhere.
@@ -55,6 +66,7 @@ type Options struct {
 type Server struct {
 	http     *http.Server
 	listener net.Listener
+	metrics  *metrics
 
 	mu      sync.Mutex
 	started bool
@@ -81,11 +93,20 @@ func New(opts Options) (*Server, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
+	var requests *slog.Logger
+	if opts.LogRequests {
+		requests = opts.Logger
+	}
+	m, err := newMetrics(opts.Registerer, requests)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics of HTTP: %w", err)
+	}
 	return &Server{
 		listener: opts.Listener,
+		metrics:  m,
 		done:     make(chan struct{}),
 		http: &http.Server{
-			Handler:           handler(opts),
+			Handler:           handler(opts, m),
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       readTimeout,
 			WriteTimeout:      writeTimeout,
@@ -126,7 +147,10 @@ func (s *Server) Run(ctx context.Context) error {
 // Close stops the server and waits for the requests under way, for a little
 // while. It may be called at any time, more than once.
 func (s *Server) Close() error {
-	s.closeOnce.Do(func() { s.closeErr = s.close() })
+	s.closeOnce.Do(func() {
+		s.closeErr = s.close()
+		s.metrics.unregister()
+	})
 	return s.closeErr
 }
 

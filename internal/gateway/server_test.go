@@ -4,15 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/raftsman/raftsman/internal/discovery"
 )
 
 // start runs a server on a free port until the test ends.
@@ -251,5 +255,30 @@ func TestEvidence(t *testing.T) {
 	base = start(t, Options{})
 	if status, _, _ := get(t, base+"/cluster/view"); status != http.StatusNotFound {
 		t.Errorf("without evidence: %d", status)
+	}
+}
+
+// TestClusterJSONIsSigned for those who ask for it, and for no others.
+func TestClusterJSONIsSigned(t *testing.T) {
+	base := start(t, Options{
+		ClusterJSON: func() any { return map[string]any{"cluster": "default"} },
+		Sign:        func(nonce string, body []byte) string { return nonce + " and " + strconv.Itoa(len(body)) },
+	})
+	_, body, header := get(t, base+"/cluster.json")
+	if s := header.Get(discovery.HeaderSignature); s != "" {
+		t.Errorf("signed without a nonce: %q", s)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+"/cluster.json", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set(discovery.HeaderNonce, "n")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if s := resp.Header.Get(discovery.HeaderSignature); s != fmt.Sprintf("n and %d", len(body)) {
+		t.Errorf("signature %q", s)
 	}
 }

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"encoding/binary"
 	"sync"
 	"time"
 
@@ -47,6 +48,7 @@ var (
 	errTransactional = Errorf(kerr.TransactionalIDAuthorizationFailed, "transactions are not supported")
 	errNoBatch       = Errorf(kerr.InvalidRecord, "a partition must have one record batch, this one has none")
 	errBatches       = Errorf(kerr.InvalidRecord, "a partition must have exactly one record batch, this one has more")
+	errBaseOffset    = Errorf(kerr.InvalidRecord, "the base offset of a record batch must be 0: the broker gives offsets")
 	errControl       = Errorf(kerr.InvalidRecord, "clients must not write control records")
 	errTxnBatch      = Errorf(kerr.InvalidTxnState, "transactional batch outside of a transaction")
 	errZstd          = Errorf(kerr.UnsupportedCompressionType, "zstd needs produce version 7")
@@ -118,11 +120,19 @@ func (s *Server) produceTopic(version int16, t *kmsg.ProduceRequestTopic) (Topic
 		if !ok {
 			return TopicInfo{}, kerr.UnknownTopicID
 		}
-		return info, nil
+		return writable(info)
 	}
 	info, ok := s.backend.Topic(t.Topic)
 	if !ok {
 		return TopicInfo{Name: t.Topic}, kerr.UnknownTopicOrPartition
+	}
+	return writable(info)
+}
+
+// writable refuses topics that clients can only read.
+func writable(info TopicInfo) (TopicInfo, error) {
+	if InternalTopic(info.Name) {
+		return info, errInternalTopic(info.Name)
 	}
 	return info, nil
 }
@@ -175,6 +185,8 @@ func checkBatch(b []byte, version int16, limit int) error {
 	switch attributes := b[batchAttributesAt+1]; {
 	case length < batchHeader || length > int64(len(b)):
 		return errTruncBatch
+	case binary.BigEndian.Uint64(b) != 0:
+		return errBaseOffset
 	case length < int64(len(b)):
 		return errBatches
 	case len(b) > limit:
@@ -305,7 +317,12 @@ func (op *produceOp) encodePartition(e *encoder, hints *hints, index int32, p *p
 		e.i64(res.LogStart)
 	}
 	if v >= 8 {
-		e.count(0) // errors of single records
+		e.count(len(res.Records))
+		for i := range res.Records {
+			e.i32(res.Records[i].Index)
+			e.nullableStr(&res.Records[i].Message)
+			e.noTags()
+		}
 		e.nullableStr(messageOf(res.Err))
 	}
 	if v >= 10 && movedLeader(code) {

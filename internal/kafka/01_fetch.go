@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -12,52 +13,50 @@ import (
 //	2-3  advertised, since librdkafka looks for them, and refused with
 //	     UNSUPPORTED_VERSION: message formats before magic 2
 //	4    record batches; isolation level; 3 brought max_bytes
-//	7    sessions (KIP-227): none is ever made, see below
+//	7    sessions (KIP-227): 01_fetch_session.go
 //	9    the client's leader epoch is checked (KIP-320)
-//	11   rack; there is no preferred read replica
+//	11   rack and preferred read replica (KIP-392): 01_fetch_replica.go
 //	12   flexible; divergence by the last fetched epoch (KIP-595)
 //	13   topic ids
 //	15   the replica id is a tag (KIP-903)
 //	16   the current leader with NOT_LEADER_OR_FOLLOWER (KIP-951)
 //	18   the follower's high watermark, which consumers don't have
 //
-// Sessions: a full fetch (epoch 0 or -1) is answered with session id 0, so
-// the client goes on with full fetches. An incremental one presents a session
-// that we never made: FETCH_SESSION_ID_NOT_FOUND.
+// Bytes (KIP-74): partitions are served in the request's order, those of a
+// session in an order in which whoever was given records comes last the next
+// time. The first that has data gives at least one batch, however large; apart
+// from that neither partition_max_bytes, max_bytes nor our own limit is passed.
 //
-// Bytes (KIP-74): partitions are served in the request's order. The first that
-// has data gives at least one batch, however large; apart from that neither
-// partition_max_bytes, max_bytes nor our own limit is passed.
-//
-// Waiting: with less than min_bytes and no error the request is parked until
-// a high watermark moves or a leader changes (01_fetch_wait.go), at most for
-// max_wait. As in Kafka, an unknown topic does not cut the wait short as long
-// as there are partitions to wait for: clients would come back at once.
+// Waiting: with less than min_bytes over all partitions and no error the request
+// is parked until something changes (01_fetch_wait.go), at most for max_wait. As
+// in Kafka, an unknown topic does not cut the wait short as long as there are
+// partitions to wait for: clients would come back at once. A partition whose election
+// is under way is waited for a moment (settle.go), whatever max_wait and min_bytes say.
 
 // fetchOp is a Fetch request under way. One goroutine at a time has it.
 type fetchOp struct {
 	s        *Server
 	x        *exchange
 	req      *kmsg.FetchRequest
-	parts    []fetchPart // in the request's order
-	maxBytes int         // what the client and our limits allow
+	parts    []*fetchPart  // in the order of service
+	bell     chan struct{} // rung by the parts that are watched
+	maxBytes int           // what the client and our limits allow
 	minBytes int
 	counted  int // bytes of outgoing memory held for data
-}
 
-// fetchPart is one partition and what the last pass over it found.
-type fetchPart struct {
-	topic   string
-	req     *kmsg.FetchRequestTopicPartition
-	part    Partition
-	refused error // why there is nothing to read: no part
+	held     bool             // the last pass left a partition alone whose election is under way
+	hasty    bool             // elections are not waited for any more
+	late     bool             // max_wait is over
+	election <-chan time.Time // the end of the wait for elections; nil until there is one
 
-	err       error
-	offsets   Offsets
-	data      Data // nil or not empty
-	divergent bool // the client's log leaves ours at the end of an epoch
-	epoch     int32
-	epochEnd  int64
+	session *fetchSession // that this request goes on with; its parts and bell are the op's meanwhile
+	makes   bool          // a session is to be made of the partitions
+	racks   map[int32]string
+
+	// Room for the usual request, so that it is allocated once.
+	only     fetchPart
+	oneTopic [1]fetchTopic
+	room     [1]*fetchPart
 }
 
 func (s *Server) fetch(ctx context.Context, x *exchange, req *kmsg.FetchRequest) {
@@ -66,57 +65,131 @@ func (s *Server) fetch(ctx context.Context, x *exchange, req *kmsg.FetchRequest)
 		maxBytes: min(int(max(req.MaxBytes, 0)), s.opts.Limits.MaxFetchBytes),
 	}
 	op.minBytes = min(int(req.MinBytes), op.maxBytes)
-	if x.version >= 7 && req.SessionEpoch > 0 {
-		op.req.Topics = nil
-		op.answer(kerr.FetchSessionIDNotFound.Code)
-		return
+	if x.version >= 7 {
+		switch req.SessionEpoch {
+		case sessionInitial, sessionFinal:
+			s.sessions.remove(req.SessionID) // a full fetch ends the session that it names
+			op.makes = req.SessionEpoch == sessionInitial && op.refusal() == nil
+		default:
+			op.resume(ctx)
+			return
+		}
 	}
-	waitable := op.lookup()
-	if op.pass() || !waitable || req.MaxWaitMillis <= 0 {
-		op.answer(0)
-		return
-	}
-	op.release()
-	x.conn.wg.Go(func() { op.wait(ctx) })
+	op.lookup()
+	op.run(ctx)
 }
 
-// lookup finds the partitions. It returns false when there is none to wait for.
-func (op *fetchOp) lookup() (waitable bool) {
-	n := 0
-	for i := range op.req.Topics {
-		n += len(op.req.Topics[i].Partitions)
+// run answers the request now, or has it wait.
+func (op *fetchOp) run(ctx context.Context) {
+	if !op.ready() {
+		op.x.conn.wg.Go(func() { op.wait(ctx) })
 	}
-	op.parts = make([]fetchPart, 0, n)
-	var refused error
+}
+
+// ready answers, unless the request has to wait.
+func (op *fetchOp) ready() bool {
+	if op.pass() || !op.held && (!op.waitable() || op.req.MaxWaitMillis <= 0) {
+		op.answer()
+		return true
+	}
+	op.release()
+	return false
+}
+
+// refusal is the error that concerns all partitions, if any.
+func (op *fetchOp) refusal() error {
 	replica := op.req.ReplicaID
 	if op.x.version >= 15 {
 		replica = op.req.ReplicaState.ID
 	}
 	switch {
 	case op.x.version < 4:
-		refused = kerr.UnsupportedVersion
+		return kerr.UnsupportedVersion
 	case replica != -1:
-		refused = kerr.InvalidRequest // replicas don't fetch here
+		return kerr.InvalidRequest // replicas don't fetch here
 	}
+	return nil
+}
+
+// lookup finds the partitions of a request without a session.
+func (op *fetchOp) lookup() {
+	if op.makes {
+		op.parts = op.distinct()
+		return
+	}
+	n := 0
+	for i := range op.req.Topics {
+		n += len(op.req.Topics[i].Partitions)
+	}
+	refused := op.refusal()
+	var all []fetchPart
+	if op.parts = op.room[:0]; n > 1 {
+		all, op.parts = make([]fetchPart, n), make([]*fetchPart, 0, n)
+	}
+	topics := op.topics()
 	for ti := range op.req.Topics {
 		t := &op.req.Topics[ti]
-		name, err := t.Topic, refused
-		if op.x.version >= 13 && err == nil {
-			info, ok := op.s.backend.TopicByID(t.TopicID)
-			if name = info.Name; !ok {
-				err = kerr.UnknownTopicID
-			}
-		}
 		for pi := range t.Partitions {
-			p := fetchPart{topic: name, req: &t.Partitions[pi], refused: err}
-			if err == nil {
-				p.part, p.refused = op.s.partition(name, p.req.Partition)
+			p := &op.only
+			if n > 1 {
+				p = &all[len(op.parts)]
 			}
-			waitable = waitable || p.part != nil
+			p.init(&topics[ti], &t.Partitions[pi])
+			if p.refused = refused; refused == nil {
+				p.resolve(op.s, firstRound)
+			}
 			op.parts = append(op.parts, p)
 		}
 	}
-	return waitable
+}
+
+// distinct is lookup for a session to be: a partition that is named twice
+// counts once, as it was named last.
+func (op *fetchOp) distinct() (parts []*fetchPart) {
+	seen := make(map[partKey]*fetchPart)
+	topics := op.topics()
+	for ti := range op.req.Topics {
+		t := &op.req.Topics[ti]
+		for pi := range t.Partitions {
+			rp := &t.Partitions[pi]
+			key := keyOf(op.x.version, t.Topic, t.TopicID, rp.Partition)
+			if p := seen[key]; p != nil {
+				p.ask(rp)
+				continue
+			}
+			p := &fetchPart{}
+			p.init(&topics[ti], rp)
+			p.resolve(op.s, firstRound)
+			seen[key] = p
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}
+
+// firstRound is that in which the topics of a request are looked for.
+const firstRound = 1
+
+// topics are those of the request, not looked for yet.
+func (op *fetchOp) topics() []fetchTopic {
+	topics := op.oneTopic[:]
+	if n := len(op.req.Topics); n != 1 || op.makes { // a session outlives the request
+		topics = make([]fetchTopic, n)
+	}
+	for i := range topics {
+		topics[i] = newFetchTopic(op.x.version, &op.req.Topics[i])
+	}
+	return topics
+}
+
+// waitable says whether there is a partition to wait for.
+func (op *fetchOp) waitable() bool {
+	for _, p := range op.parts {
+		if p.part != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // pass reads every partition. It returns true when the request need not wait:
@@ -133,58 +206,40 @@ func (op *fetchOp) pass() bool {
 		total = 0
 	}
 	op.counted = total
-	return urgent || total >= op.minBytes || total > 0 && granted < op.maxBytes
+	return !op.held && (urgent || total >= op.minBytes || total > 0 && granted < op.maxBytes)
 }
 
 // readAll reads at most maxBytes, and beyond that for the sake of the first
 // batch if minOne.
 func (op *fetchOp) readAll(maxBytes int, minOne bool) (total int, urgent bool) {
-	for i := range op.parts {
-		p := &op.parts[i]
+	op.held = false
+	for _, p := range op.parts {
 		if p.refused != nil {
 			urgent = urgent || !unknownTopic(codeOf(p.refused))
 			continue
 		}
-		p.read(min(int(max(p.req.PartitionMaxBytes, 0)), max(maxBytes-total, 0)), minOne && total == 0)
+		if p.still() {
+			continue
+		}
+		if p.held {
+			p.resolve(op.s, p.topic.round)
+			if p.part == nil {
+				p.held, urgent = false, true
+				continue
+			}
+		}
+		if p.held = !op.hasty && p.part.Unsettled(p.epoch); p.held {
+			p.leaveAlone()
+			op.held = true
+			continue
+		}
+		p.read(op, min(int(max(p.maxBytes, 0)), max(maxBytes-total, 0)), minOne && total == 0)
 		if p.data != nil {
 			total += p.data.Len()
 		}
-		urgent = urgent || p.err != nil || p.divergent
+		urgent = urgent || p.urgent()
 	}
 	return total, urgent
-}
-
-// read looks at one partition.
-func (p *fetchPart) read(maxBytes int, minOne bool) {
-	p.err, p.data, p.divergent = nil, nil, false
-	if p.req.CurrentLeaderEpoch >= 0 || p.req.LastFetchedEpoch >= 0 {
-		if p.offsets, p.err = leading(p.part, p.req.CurrentLeaderEpoch); p.err != nil {
-			return
-		}
-	}
-	if p.req.LastFetchedEpoch >= 0 {
-		if p.diverges(); p.err != nil || p.divergent {
-			return
-		}
-	}
-	p.data, p.offsets, p.err = p.part.Read(p.req.FetchOffset, maxBytes, minOne)
-	if p.data != nil && (p.err != nil || p.data.Len() == 0) {
-		p.data.Release()
-		p.data = nil
-	}
-}
-
-// diverges compares what the client read last with our epochs.
-func (p *fetchPart) diverges() {
-	e, end, err := p.part.EpochEnd(p.req.LastFetchedEpoch)
-	switch {
-	case err != nil:
-		p.err = err
-	case e < 0:
-		p.err = kerr.OffsetOutOfRange // that far back we know nothing
-	case e < p.req.LastFetchedEpoch || end < p.req.FetchOffset:
-		p.divergent, p.epoch, p.epochEnd = true, e, end
-	}
 }
 
 // release gives up what the last pass read.
@@ -195,115 +250,49 @@ func (op *fetchOp) release() {
 }
 
 func (op *fetchOp) dropData() {
-	for i := range op.parts {
-		if p := &op.parts[i]; p.data != nil {
+	for _, p := range op.parts {
+		if p.data != nil {
 			p.data.Release()
 			p.data = nil
+			p.quiet = false
 		}
 	}
 }
 
-// answer sends the response with what the last pass read.
-func (op *fetchOp) answer(code int16) {
+// answer sends the response with what the last pass read, and is done.
+func (op *fetchOp) answer() {
+	id, parts := int32(0), op.parts
+	switch {
+	case op.session != nil:
+		id, parts = op.session.id, op.session.changed()
+	case op.makes:
+		op.session = op.s.sessions.add(op)
+		if op.session != nil {
+			id = op.session.id
+		}
+	}
+	op.send(0, id, parts)
+	op.end()
+}
+
+// fail answers with an error that concerns the request as a whole.
+func (op *fetchOp) fail(err error) { op.send(codeOf(err), 0, nil) }
+
+func (op *fetchOp) send(code int16, session int32, parts []*fetchPart) {
 	head := op.x.begin()
 	e := encoder{b: *head, flexible: op.x.flexible}
-	cuts := op.encode(&e, code)
+	cuts := op.encode(&e, code, session, parts)
 	*head = e.b
 	op.x.finish(head, cuts)
 }
 
-// encode writes the response's body without the records, and says where they
-// belong.
-func (op *fetchOp) encode(e *encoder, code int16) (cuts []cut) {
-	v, i := op.x.version, 0
-	hints := hints{s: op.s, listener: op.x.conn.listener}
-	e.i32(0) // throttle
-	if v >= 7 {
-		e.i16(code)
-		e.i32(0) // no session
+// end lets go of what was watched, or of the session. No data is held any more.
+func (op *fetchOp) end() {
+	if op.session != nil {
+		op.session.yield(op.s)
+		return
 	}
-	e.count(len(op.req.Topics))
-	for ti := range op.req.Topics {
-		t := &op.req.Topics[ti]
-		if v >= 13 {
-			e.uuid(t.TopicID)
-		} else {
-			e.str(t.Topic)
-		}
-		e.count(len(t.Partitions))
-		for range t.Partitions {
-			p := &op.parts[i]
-			op.encodePartition(e, p)
-			if p.data != nil {
-				cuts = append(cuts, cut{len(e.b), p.data})
-			}
-			op.encodeTags(e, &hints, p)
-			i++
-		}
-		e.noTags()
-	}
-	e.endTags(hints.nodes)
-	return cuts
-}
-
-// failure is the partition's error, if any.
-func (p *fetchPart) failure() error {
-	if p.refused != nil {
-		return p.refused
-	}
-	return p.err
-}
-
-// encodePartition writes a partition up to its records.
-func (op *fetchOp) encodePartition(e *encoder, p *fetchPart) {
-	v, o, err := op.x.version, p.offsets, p.failure()
-	if err != nil {
-		op.s.partitionFailed(op.x, p.topic, err)
-		o = Offsets{Start: -1, HighWatermark: -1, LastStable: -1}
-	}
-	e.i32(p.req.Partition)
-	e.i16(codeOf(err))
-	e.i64(o.HighWatermark)
-	if v >= 4 {
-		e.i64(o.LastStable)
-	}
-	if v >= 5 {
-		e.i64(o.Start)
-	}
-	if v >= 4 {
-		aborted := -1 // null
-		if op.req.IsolationLevel == 1 {
-			aborted = 0
-		}
-		e.count(aborted)
-	}
-	if v >= 11 {
-		e.i32(-1) // preferred read replica
-	}
-	size := 0
-	if p.data != nil {
-		size = p.data.Len()
-	}
-	e.count(size) // bytes are encoded as arrays are
-}
-
-// encodeTags ends a partition.
-func (op *fetchOp) encodeTags(e *encoder, hints *hints, p *fetchPart) {
-	hint := noHint
-	if op.x.version >= 16 && movedLeader(codeOf(p.failure())) {
-		hint = hints.leader(p.topic, p.req.Partition)
-	}
-	switch {
-	case p.divergent:
-		e.tags(1)
-		e.b = append(e.b, 0, 13) // tag, size
-		e.i32(p.epoch)
-		e.i64(p.epochEnd)
-		e.noTags()
-	case hint != noHint:
-		e.tags(1)
-		e.currentLeader(1, hint)
-	default:
-		e.noTags()
+	for _, p := range op.parts {
+		p.unwatch()
 	}
 }

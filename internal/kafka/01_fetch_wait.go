@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"reflect"
 	"time"
 )
 
@@ -16,50 +15,62 @@ func (op *fetchOp) wait(ctx context.Context) {
 	timer := time.NewTimer(min(millis(op.req.MaxWaitMillis), fetchWait))
 	defer timer.Stop()
 	for {
-		moved := op.park(ctx, timer.C)
+		op.park(ctx, timer.C)
 		if ctx.Err() != nil {
+			op.end()
 			return
 		}
-		if op.pass() || !moved {
-			op.answer(0)
+		if op.pass() || op.late && !op.held {
+			op.answer()
 			return
 		}
 		op.release()
 	}
 }
 
-// park returns true when a partition's high watermark is above what the last
-// pass saw, or its leadership has changed, and false when the wait is over.
-func (op *fetchOp) park(ctx context.Context, timeout <-chan time.Time) bool {
-	var passed []<-chan struct{}
-	for i := range op.parts {
-		if p := &op.parts[i]; p.part != nil {
-			ch, cancel := p.part.Wait(p.offsets.HighWatermark)
-			defer cancel()
-			passed = append(passed, ch)
-		}
+// park returns when a partition is not as the last pass saw it, or when something
+// is not waited for any more.
+func (op *fetchOp) park(ctx context.Context, timeout <-chan time.Time) {
+	if op.bell == nil {
+		op.bell = make(chan struct{}, 1)
 	}
-	stop := op.x.conn.stop
-	if len(passed) == 1 {
+	for _, p := range op.parts {
+		p.watch(op.bell)
+	}
+	for {
+		var changed <-chan struct{}
+		var election <-chan time.Time
+		if op.held {
+			if op.election == nil {
+				op.election = time.After(op.s.opts.Limits.ElectionWait)
+			}
+			changed, election = op.s.backend.TopicsChanged(), op.election
+			if op.oneSettled() {
+				return
+			}
+		}
 		select {
-		case <-passed[0]:
-			return true
+		case <-changed:
+			continue
+		case <-op.bell:
+		case <-election:
+			op.hasty = true
 		case <-timeout:
-		case <-stop:
+			op.late = true
+		case <-op.x.conn.stop:
+			op.hasty, op.late = true, true
 		case <-ctx.Done():
 		}
-		return false
+		return
 	}
-	cases := make([]reflect.SelectCase, 0, 3+len(passed))
-	recv := func(ch any) {
-		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ch)})
+}
+
+// oneSettled says whether an election that the last pass saw is over.
+func (op *fetchOp) oneSettled() bool {
+	for _, p := range op.parts {
+		if p.held && !p.part.Unsettled(p.epoch) {
+			return true
+		}
 	}
-	recv(timeout)
-	recv(stop)
-	recv(ctx.Done())
-	for _, ch := range passed {
-		recv(ch)
-	}
-	chosen, _, _ := reflect.Select(cases)
-	return chosen >= 3
+	return false
 }

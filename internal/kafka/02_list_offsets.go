@@ -32,7 +32,17 @@ const (
 	timeTieredUpload = -6
 )
 
-func (s *Server) listOffsets(_ context.Context, x *exchange, req *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
+func (s *Server) listOffsets(ctx context.Context, x *exchange, req *kmsg.ListOffsetsRequest) {
+	var all []asked
+	for i := range req.Topics {
+		for _, p := range req.Topics[i].Partitions {
+			all = append(all, asked{req.Topics[i].Topic, p.Partition, p.CurrentLeaderEpoch})
+		}
+	}
+	s.onceSettled(ctx, x, all, func() { x.reply(s.offsetsAsked(x, req)) })
+}
+
+func (s *Server) offsetsAsked(x *exchange, req *kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
 	resp := kmsg.NewPtrListOffsetsResponse()
 	seen := make(map[topicPartition]bool)
 	for i := range req.Topics {
@@ -88,10 +98,9 @@ func (s *Server) listOffset(version int16, isolation int8, topic string, p *kmsg
 			rp.Offset = o.LastStable
 		}
 	case ts == timeEarliest, ts == timeLocalStart && version >= 8:
-		rp.Offset, rp.LeaderEpoch, ok = o.Start, -1, true
+		rp.Offset, rp.LeaderEpoch, ok = o.Start, part.EpochAt(o.Start), true
 	case ts == timeMax && version >= 7:
-		rp.LeaderEpoch = -1
-		rp.Offset, rp.Timestamp, ok, err = part.MaxTimestamp()
+		rp.Offset, rp.Timestamp, rp.LeaderEpoch, ok, err = part.MaxTimestamp()
 	case ts == timeTieredEnd && version >= 9, ts == timeTieredUpload && version >= 11:
 	default:
 		err = kerr.UnsupportedVersion

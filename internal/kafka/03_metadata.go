@@ -2,7 +2,7 @@ package kafka
 
 import (
 	"context"
-	"errors"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,28 +16,24 @@ import (
 //	4    the client says whether unknown topics are created; before, yes
 //	5    offline replicas
 //	7    leader epochs
-//	8    authorized operations: not told
+//	8    authorized operations: all of them, since nobody is refused any
 //	9    flexible
 //	10   topic ids; from 12 on topics may be asked for by them
 //	13   an error of the whole response: there is none
 //
-// A topic that is created here is given a moment to elect its leaders, so
-// that the first answer can be used. A partition without a live leader is
+// A topic that is created because of the request is UNKNOWN_TOPIC_OR_PARTITION
+// in the answer (03_metadata_create.go). A partition without a live leader is
 // LEADER_NOT_AVAILABLE with leader -1: a dead node is never named.
-
-// maxAutoCreate bounds the topics that one request creates; the others are
-// LEADER_NOT_AVAILABLE and created when the client asks again.
-const maxAutoCreate = 100
 
 func (s *Server) metadata(ctx context.Context, x *exchange, req *kmsg.MetadataRequest) *kmsg.MetadataResponse {
 	resp := kmsg.NewPtrMetadataResponse()
 	all := req.Topics == nil || (x.version == 0 && len(req.Topics) == 0)
-	var failed map[string]error
-	if !all && s.opts.AutoCreate && (x.version < 4 || req.AllowAutoTopicCreation) {
-		failed = s.autoCreate(ctx, x, req)
+	var created map[string]error // what to answer instead of what is there
+	if !all && s.backend.Defaults().AutoCreate && (x.version < 4 || req.AllowAutoTopicCreation) {
+		created = s.autoCreate(ctx, x, names(req))
 	}
 
-	s.awaitLive(ctx, req, all)
+	s.awaitLive(ctx, req, all, created)
 	brokers := s.brokers(x.conn.listener)
 	live := s.live(x.conn.listener)
 	for _, b := range brokers {
@@ -47,6 +43,16 @@ func (s *Server) metadata(ctx context.Context, x *exchange, req *kmsg.MetadataRe
 	}
 	resp.ClusterID = kmsg.StringPtr(s.backend.ClusterID())
 	resp.ControllerID = s.controller(brokers)
+	if req.IncludeClusterAuthorizedOperations {
+		resp.AuthorizedOperations = clusterOperations
+	}
+	defer func() {
+		for i := range resp.Topics {
+			if req.IncludeTopicAuthorizedOperations && resp.Topics[i].ErrorCode == 0 {
+				resp.Topics[i].AuthorizedOperations = topicOperations
+			}
+		}
+	}()
 
 	if all {
 		for _, t := range s.backend.Topics() {
@@ -54,44 +60,55 @@ func (s *Server) metadata(ctx context.Context, x *exchange, req *kmsg.MetadataRe
 		}
 		return resp
 	}
-	seen := make(map[string]bool, len(req.Topics))
+	byName, byID, named := make(once[string]), make(once[[16]byte]), make(once[string])
 	for i := range req.Topics {
-		rt := s.metadataTopic(&req.Topics[i], live, failed)
-		key := string(rt.TopicID[:])
-		if rt.Topic != nil {
-			key = *rt.Topic
+		t := &req.Topics[i]
+		if t.Topic != nil && !byName.first(*t.Topic) || t.Topic == nil && !byID.first(t.TopicID) {
+			continue
 		}
-		if !seen[key] { // one that is asked for often is answered once
-			seen[key] = true
+		// By its name and by its id it is still one topic.
+		if rt := s.metadataTopic(t, live, created); rt.Topic == nil || named.first(*rt.Topic) {
 			resp.Topics = append(resp.Topics, rt)
 		}
 	}
 	return resp
 }
 
-// awaitLive gives an election that is under way a moment to end.
-func (s *Server) awaitLive(ctx context.Context, req *kmsg.MetadataRequest, all bool) {
+// awaitLive gives an election that is under way a moment to end, but for topics
+// of which nothing is told yet.
+func (s *Server) awaitLive(ctx context.Context, req *kmsg.MetadataRequest, all bool, created map[string]error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Limits.LeaderWait)
 	defer cancel()
 	if all {
 		s.backend.AwaitLeaders(ctx, nil)
 		return
 	}
-	names := make([]string, 0, len(req.Topics))
+	asked := slices.DeleteFunc(names(req), func(name string) bool { return created[name] != nil })
 	for i := range req.Topics {
-		if t := &req.Topics[i]; t.Topic != nil {
-			names = append(names, *t.Topic)
-		} else if info, ok := s.backend.TopicByID(t.TopicID); ok {
-			names = append(names, info.Name)
+		if t := &req.Topics[i]; t.Topic == nil {
+			if info, ok := s.backend.TopicByID(t.TopicID); ok {
+				asked = append(asked, info.Name)
+			}
 		}
 	}
-	if len(names) > 0 {
-		s.backend.AwaitLeaders(ctx, names)
+	if len(asked) > 0 {
+		s.backend.AwaitLeaders(ctx, asked)
 	}
 }
 
+// names are the topics that are asked for by name.
+func names(req *kmsg.MetadataRequest) []string {
+	list := make([]string, 0, len(req.Topics))
+	for i := range req.Topics {
+		if name := req.Topics[i].Topic; name != nil {
+			list = append(list, *name)
+		}
+	}
+	return list
+}
+
 // metadataTopic answers for a topic that was asked for by name or id.
-func (s *Server) metadataTopic(t *kmsg.MetadataRequestTopic, live live, failed map[string]error) kmsg.MetadataResponseTopic {
+func (s *Server) metadataTopic(t *kmsg.MetadataRequestTopic, live live, created map[string]error) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
 	if t.Topic == nil {
 		info, ok := s.backend.TopicByID(t.TopicID)
@@ -101,27 +118,17 @@ func (s *Server) metadataTopic(t *kmsg.MetadataRequestTopic, live live, failed m
 		rt.TopicID, rt.ErrorCode = t.TopicID, kerr.UnknownTopicID.Code
 		return rt
 	}
-	info, ok := s.backend.Topic(*t.Topic)
-	if ok {
-		return describeTopic(info, live)
-	}
 	rt.Topic = t.Topic
-	switch err, tried := failed[*t.Topic]; {
-	case !validTopic(*t.Topic):
+	if !validTopic(*t.Topic) {
 		rt.ErrorCode = kerr.InvalidTopicException.Code
-	case !tried:
-		rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
-	case err == nil, retriable(err):
-		rt.ErrorCode = kerr.LeaderNotAvailable.Code
-	default:
+	} else if err := created[*t.Topic]; err != nil {
 		rt.ErrorCode = codeOf(err)
+	} else if info, ok := s.backend.Topic(*t.Topic); ok {
+		return describeTopic(info, live)
+	} else {
+		rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
 	}
 	return rt
-}
-
-// retriable says whether the same request may succeed later.
-func retriable(err error) bool {
-	return kerr.IsRetriable(kerr.ErrorForCode(codeOf(err))) || errors.Is(err, kerr.TopicAlreadyExists)
 }
 
 func describeTopic(t TopicInfo, live live) kmsg.MetadataResponseTopic {
@@ -140,75 +147,6 @@ func describeTopic(t TopicInfo, live live) kmsg.MetadataResponseTopic {
 	return rt
 }
 
-// autoCreate creates the unknown topics of a request and waits a moment for
-// their leaders. It returns what it tried, with the error or nil.
-func (s *Server) autoCreate(ctx context.Context, x *exchange, req *kmsg.MetadataRequest) map[string]error {
-	var tried map[string]error
-	for i := range req.Topics {
-		name := req.Topics[i].Topic
-		if name == nil || !validTopic(*name) || internalTopic(*name) {
-			continue
-		}
-		if _, ok := tried[*name]; ok {
-			continue
-		}
-		if _, ok := s.backend.Topic(*name); ok {
-			continue
-		}
-		if tried == nil {
-			tried = make(map[string]error)
-		}
-		if len(tried) >= maxAutoCreate {
-			tried[*name] = kerr.LeaderNotAvailable
-			continue
-		}
-		cctx, cancel := context.WithTimeout(ctx, s.opts.Limits.ProduceTimeout)
-		_, err := s.backend.CreateTopic(cctx, CreateTopicSpec{
-			Name: *name, Partitions: s.opts.DefaultPartitions, ReplicationFactor: s.opts.DefaultRF,
-		})
-		cancel()
-		if errors.Is(err, kerr.TopicAlreadyExists) {
-			err = nil
-		}
-		s.unexpected(x, *name, err)
-		tried[*name] = err
-	}
-	if len(tried) > 0 {
-		s.awaitLeaders(ctx, x, tried)
-	}
-	return tried
-}
-
-// awaitLeaders waits until the created topics have live leaders, at most for
-// Limits.CreateWait.
-func (s *Server) awaitLeaders(ctx context.Context, x *exchange, created map[string]error) {
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Limits.CreateWait)
-	defer cancel()
-	for {
-		changed := s.backend.TopicsChanged()
-		live, led := s.live(x.conn.listener), true
-		for name, err := range created {
-			if err == nil {
-				t, ok := s.backend.Topic(name)
-				led = led && ok
-				for _, p := range t.Partitions {
-					led = led && live.has(p.Leader)
-				}
-			}
-		}
-		if led {
-			return
-		}
-		select {
-		case <-changed:
-		case <-x.conn.stop:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // validTopic says whether Kafka allows a topic of this name.
 func validTopic(name string) bool {
 	if name == "" || name == "." || name == ".." || len(name) > 249 {
@@ -224,8 +162,13 @@ func validTopic(name string) bool {
 	return true
 }
 
-// internalTopic says whether a topic is made by the system, never because a
-// client asked for it.
-func internalTopic(name string) bool {
+// InternalTopic says whether a topic is the system's: it is made, written and
+// changed by it, never because a client asked for it. Clients may read it.
+func InternalTopic(name string) bool {
 	return name == "__consumer_offsets" || name == "__transaction_state"
+}
+
+// errInternalTopic refuses what clients must not do with an internal topic.
+func errInternalTopic(name string) error {
+	return Errorf(kerr.InvalidTopicException, "%s is an internal topic: clients can only read it", name)
 }

@@ -26,6 +26,12 @@ func (s *Server) apiVersions(_ context.Context, x *exchange, req *kmsg.ApiVersio
 	for _, a := range s.apis.rows {
 		k := kmsg.NewApiVersionsResponseApiKey()
 		k.ApiKey, k.MinVersion, k.MaxVersion = a.key, a.min, a.max
+		if f := s.opts.Forward; f != nil && a.key != apiVersionsKey {
+			var known bool
+			if k.MinVersion, k.MaxVersion, known = f.Range(a.key, a.min, a.max); !known {
+				continue
+			}
+		}
 		resp.ApiKeys = append(resp.ApiKeys, k)
 	}
 	return resp

@@ -25,17 +25,34 @@ func (s *Server) deleteTopics(ctx context.Context, x *exchange, req *kmsg.Delete
 		topics = append(topics, t)
 	}
 	resp := kmsg.NewPtrDeleteTopicsResponse()
+	var infos []TopicInfo
+	var at []int // their places in the response
+	seen := make(map[[16]byte]bool, len(topics))
 	for _, t := range topics {
 		rt := kmsg.NewDeleteTopicsResponseTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		info, err := s.namedTopic(t.Topic, t.TopicID)
-		if err == nil {
-			rt.Topic, rt.TopicID = kmsg.StringPtr(info.Name), info.ID
-			err = s.backend.DeleteTopic(ctx, info.Name)
+		if err == nil && seen[info.ID] {
+			err = Errorf(kerr.InvalidRequest, "Duplicate topic name.")
 		}
-		s.unexpected(x, info.Name, err)
+		if err == nil && InternalTopic(info.Name) {
+			err = errInternalTopic(info.Name)
+		}
 		rt.ErrorCode, rt.ErrorMessage = codeOf(err), messageOf(err)
+		if err == nil {
+			seen[info.ID] = true
+			rt.Topic, rt.TopicID = kmsg.StringPtr(info.Name), info.ID
+			infos, at = append(infos, info), append(at, len(resp.Topics))
+		}
 		resp.Topics = append(resp.Topics, rt)
+	}
+	if len(infos) == 0 {
+		return resp
+	}
+	for i, err := range s.backend.DeleteTopics(ctx, infos) {
+		s.unexpected(x, infos[i].Name, err)
+		rt := &resp.Topics[at[i]]
+		rt.ErrorCode, rt.ErrorMessage = codeOf(err), messageOf(err)
 	}
 	return resp
 }
@@ -43,13 +60,15 @@ func (s *Server) deleteTopics(ctx context.Context, x *exchange, req *kmsg.Delete
 // namedTopic finds a topic by its name, or by its id without one.
 func (s *Server) namedTopic(name *string, id [16]byte) (TopicInfo, error) {
 	switch {
+	case name == nil && id == [16]byte{}:
+		return TopicInfo{}, Errorf(kerr.InvalidRequest, "Neither topic name nor id were specified.")
 	case name == nil:
 		if info, ok := s.backend.TopicByID(id); ok {
 			return info, nil
 		}
 		return TopicInfo{}, kerr.UnknownTopicID
 	case id != [16]byte{}:
-		return TopicInfo{}, Errorf(kerr.InvalidRequest, "topic %q has both a name and an id", *name)
+		return TopicInfo{}, Errorf(kerr.InvalidRequest, "You may not specify both topic name and topic id.")
 	default:
 		if info, ok := s.backend.Topic(*name); ok {
 			return info, nil

@@ -15,7 +15,17 @@ import (
 // The highest epoch that is not above the one asked for, and where it ends;
 // -1 and -1 when there is none.
 
-func (s *Server) offsetForLeaderEpoch(_ context.Context, x *exchange, req *kmsg.OffsetForLeaderEpochRequest) *kmsg.OffsetForLeaderEpochResponse {
+func (s *Server) offsetForLeaderEpoch(ctx context.Context, x *exchange, req *kmsg.OffsetForLeaderEpochRequest) {
+	var all []asked
+	for i := range req.Topics {
+		for _, p := range req.Topics[i].Partitions {
+			all = append(all, asked{req.Topics[i].Topic, p.Partition, p.CurrentLeaderEpoch})
+		}
+	}
+	s.onceSettled(ctx, x, all, func() { x.reply(s.epochEnds(x, req)) })
+}
+
+func (s *Server) epochEnds(x *exchange, req *kmsg.OffsetForLeaderEpochRequest) *kmsg.OffsetForLeaderEpochResponse {
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
 	for i := range req.Topics {
 		t := &req.Topics[i]

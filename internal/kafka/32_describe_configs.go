@@ -2,36 +2,44 @@ package kafka
 
 import (
 	"context"
-	"maps"
 	"slices"
-	"strconv"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/raftsman/raftsman/internal/config"
 )
 
 // DescribeConfigs (key 32), versions 0-4
 //
-//	1    where a value comes from; synonyms: none are told
-//	3    type and documentation: neither is told
+//	1    where a value comes from, and on request its synonyms (KIP-226)
+//	3    type, and on request documentation (KIP-569)
 //	4    flexible
 //
-// Topics have what was set for them and the limit on a batch. Brokers have
-// nothing that can be told in Kafka's terms.
+// Every configuration is told, set or not, or those that are named; names that
+// are unknown are left out. What was not set and has no default is null.
+// Nothing is sensitive: passwords are no configurations here. A broker
+// describes itself, and with an empty name what was set for all brokers.
 
-const maxMessageBytes = "max.message.bytes"
-
-func (s *Server) describeConfigs(_ context.Context, _ *exchange, req *kmsg.DescribeConfigsRequest) *kmsg.DescribeConfigsResponse {
+func (s *Server) describeConfigs(_ context.Context, x *exchange, req *kmsg.DescribeConfigsRequest) *kmsg.DescribeConfigsResponse {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
+	seen := make(once[ConfigResource])
 	for i := range req.Resources {
 		r := &req.Resources[i]
 		rr := kmsg.NewDescribeConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = r.ResourceType, r.ResourceName
-		configs, err := s.describeResource(r)
+		resource, err := s.configResource(r.ResourceType, r.ResourceName)
+		if !seen.first(resource) {
+			continue
+		}
+		var entries []config.Entry
+		if err == nil {
+			entries, err = s.backend.DescribeConfigs(resource)
+		}
+		s.unexpected(x, r.ResourceName, err)
 		rr.ErrorCode, rr.ErrorMessage = codeOf(err), messageOf(err)
-		for _, c := range configs {
-			if r.ConfigNames == nil || slices.Contains(r.ConfigNames, c.Name) {
-				rr.Configs = append(rr.Configs, c)
+		for j := range entries {
+			if len(r.ConfigNames) == 0 || slices.Contains(r.ConfigNames, entries[j].Def.Name) {
+				rr.Configs = append(rr.Configs, describeConfig(&entries[j], req))
 			}
 		}
 		resp.Resources = append(resp.Resources, rr)
@@ -39,41 +47,27 @@ func (s *Server) describeConfigs(_ context.Context, _ *exchange, req *kmsg.Descr
 	return resp
 }
 
-func (s *Server) describeResource(r *kmsg.DescribeConfigsRequestResource) ([]kmsg.DescribeConfigsResponseResourceConfig, error) {
-	switch r.ResourceType {
-	case kmsg.ConfigResourceTypeTopic:
-		info, ok := s.backend.Topic(r.ResourceName)
-		if !ok {
-			return nil, kerr.UnknownTopicOrPartition
+func describeConfig(e *config.Entry, req *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigsResponseResourceConfig {
+	c := kmsg.NewDescribeConfigsResponseResourceConfig()
+	c.Name, c.ReadOnly = e.Def.Name, e.Def.ReadOnly
+	if !e.Null {
+		c.Value = &e.Value
+	}
+	c.Source, c.ConfigType = kmsg.ConfigSource(e.Source), kmsg.ConfigType(e.Def.Type)
+	c.IsDefault = e.Source == config.Default
+	if req.IncludeSynonyms {
+		for i := range e.Synonyms {
+			v := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+			v.Name, v.Value, v.Source = e.Synonyms[i].Name, &e.Synonyms[i].Value, kmsg.ConfigSource(e.Synonyms[i].Source)
+			c.ConfigSynonyms = append(c.ConfigSynonyms, v)
 		}
-		return s.topicConfigs(&info), nil
-	case kmsg.ConfigResourceTypeBroker:
-		if id, err := strconv.ParseInt(r.ResourceName, 10, 32); r.ResourceName != "" && (err != nil || id < 0) {
-			return nil, Errorf(kerr.InvalidRequest, "broker %q is not a number", r.ResourceName)
+	}
+	if req.IncludeDocumentation {
+		doc := e.Def.Doc
+		if e.Def.Inert != "" {
+			doc += " Without effect: " + e.Def.Inert + "."
 		}
-		return nil, nil
-	default:
-		return nil, Errorf(kerr.InvalidRequest, "resources of type %d have no configuration", r.ResourceType)
+		c.Documentation = &doc
 	}
-}
-
-func (s *Server) topicConfigs(info *TopicInfo) []kmsg.DescribeConfigsResponseResourceConfig {
-	one := func(name, value string, source kmsg.ConfigSource) kmsg.DescribeConfigsResponseResourceConfig {
-		c := kmsg.NewDescribeConfigsResponseResourceConfig()
-		c.Name, c.Value, c.Source = name, kmsg.StringPtr(value), source
-		c.IsDefault = source == kmsg.ConfigSourceDefaultConfig
-		return c
-	}
-	var configs []kmsg.DescribeConfigsResponseResourceConfig
-	for _, name := range slices.Sorted(maps.Keys(info.Config)) {
-		configs = append(configs, one(name, info.Config[name], kmsg.ConfigSourceDynamicTopicConfig))
-	}
-	if _, set := info.Config[maxMessageBytes]; !set {
-		limit := info.MaxMessageBytes
-		if limit <= 0 {
-			limit = s.opts.Limits.MaxMessageBytes
-		}
-		configs = append(configs, one(maxMessageBytes, strconv.Itoa(limit), kmsg.ConfigSourceDefaultConfig))
-	}
-	return configs
+	return c
 }

@@ -11,9 +11,7 @@ import (
 //
 //	0    flexible
 //	1    endpoints of brokers or of controllers: brokers only
-//	2    fenced brokers: only live ones are told
-//
-// Authorized operations are not told.
+//	2    fenced brokers, on request: those that are not live (KIP-1073)
 
 const endpointBrokers = 1
 
@@ -33,6 +31,16 @@ func (s *Server) describeCluster(_ context.Context, x *exchange, req *kmsg.Descr
 		rb := kmsg.NewDescribeClusterResponseBroker()
 		rb.NodeID, rb.Host, rb.Port, rb.Rack = b.ID, b.Host, b.Port, rackOf(b)
 		resp.Brokers = append(resp.Brokers, rb)
+	}
+	if req.IncludeFencedBrokers {
+		for _, b := range s.backend.Absent(x.conn.listener) {
+			rb := kmsg.NewDescribeClusterResponseBroker()
+			rb.NodeID, rb.Host, rb.Port, rb.Rack, rb.IsFenced = b.ID, b.Host, b.Port, rackOf(b), true
+			resp.Brokers = append(resp.Brokers, rb)
+		}
+	}
+	if req.IncludeClusterAuthorizedOperations {
+		resp.ClusterAuthorizedOperations = clusterOperations
 	}
 	return resp
 }

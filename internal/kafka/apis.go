@@ -18,6 +18,9 @@ type api struct {
 	shape    []field
 	// keepsFrame: the handler's users alias the frame, which is not reused.
 	keepsFrame bool
+	// grouped: the request goes to the coordinator of a group, which keeps it,
+	// byte slices that alias the frame included, and wants to know the client.
+	grouped    bool
 	newRequest func() kmsg.Request
 	// handle starts a request, in the connection's reader. It sees to it that
 	// the exchange is completed once, now or later.
@@ -82,23 +85,45 @@ func answer[Q kmsg.Request, P kmsg.Response](f func(ctx context.Context, x *exch
 func newAPITable(s *Server) *apiTable {
 	produce := row(0, 13, "s@3+ 2 4 [{ s@0-12 16@13+ [{ 4 y }] }]", s.produce)
 	produce.keepsFrame = true
+	grouped := func(a *api) *api { a.grouped = true; return a }
 	t := &apiTable{rows: []*api{
 		produce,
 		row(2, 18, "4@0-14 4 4 4@3+ 1@4+ 4@7+ 4@7+ [{ s@0-12 16@13+ [{ 4 4@9+ 8 4@12+ 8@5+ 4 }] }] "+
 			"[{ s@0-12 16@13+ [4] }]@7+ s@11+ <1: 4 8>", s.fetch),
-		row(0, 11, "4 1@2+ [{ s [{ 4 4@4+ 8 4@0-0 }] }] 4@10+", answer(s.listOffsets)),
+		row(0, 11, "4 1@2+ [{ s [{ 4 4@4+ 8 4@0-0 }] }] 4@10+", s.listOffsets),
 		row(0, 13, "[{ 16@10+ s }] 1@4+ 1@8-10 1@8+", answer(s.metadata)),
+		grouped(row(1, 10, "s 4@1+ s@1+ s@7+ 8@2-4 [{ s@0-9 16@10+ [{ 4 8 8@1-1 4@6+ s }] }]", s.offsetCommit)),
+		grouped(row(1, 10, "s@0-7 [{ s [4] }]@0-7 [{ s s@9+ 4@9+ [{ s@8-9 16@10+ [4] }] }]@8+ 1@7+", s.offsetFetch)),
 		row(0, 6, "s@0-3 1@1+ [s]@4+", answer(s.findCoordinator)),
+		grouped(row(0, 9, "s 4 4@1+ s s@5+ s [{ s y }] s@8+", s.joinGroup)),
+		grouped(row(0, 4, "s 4 s s@3+", s.heartbeat)),
+		grouped(row(0, 5, "s s@0-2 [{ s s s@5+ }]@3+", s.leaveGroup)),
+		grouped(row(0, 5, "s 4 s s@3+ s@5+ s@5+ [{ s y }]", s.syncGroup)),
+		grouped(row(0, 6, "[s] 1@3+", s.describeGroups)),
+		grouped(row(0, 5, "[s]@4+ [s]@5+", s.listGroups)),
 		row(0, 4, "s@3+ s@3+", answer(s.apiVersions)),
 		row(0, 7, "[{ s 4 2 [{ 4 [4] }] [{ s s }] }] 4 1@1+", answer(s.createTopics)),
 		row(0, 6, "[s]@0-5 [{ s 16 }]@6+ 4", answer(s.deleteTopics)),
+		row(0, 2, "[{ s [{ 4 8 }] }] 4", s.deleteRecords),
 		row(0, 5, "s 4 8@3+ 2@3+", answer(s.initProducerID)),
-		row(2, 4, "4@3+ [{ s [{ 4 4@2+ 4 }] }]", answer(s.offsetForLeaderEpoch)),
+		row(2, 4, "4@3+ [{ s [{ 4 4@2+ 4 }] }]", s.offsetForLeaderEpoch),
 		row(0, 4, "[{ 1 s [s] }] 1@1+ 1@3+", answer(s.describeConfigs)),
+		row(0, 2, "[{ 1 s [{ s s }] }] 1", answer(s.alterConfigs)),
+		row(0, 4, "[{ s [4] }]", answer(s.describeLogDirs)),
 		row(0, 3, "[{ s 4 [{ [4] }] }] 4 1", answer(s.createPartitions)),
+		grouped(row(0, 2, "[s]", s.deleteGroups)),
+		row(0, 2, "1@1+ [{ s [4] }] 4", s.electLeaders),
+		row(0, 1, "[{ 1 s [{ s 1 s }] }] 1", answer(s.incrementalAlterConfigs)),
+		row(0, 1, "4 1@1+ [{ s [{ 4 [4] }] }]", s.alterReassignments),
+		row(0, 0, "4 [{ s [4] }]", answer(s.listReassignments)),
+		grouped(row(0, 0, "s [{ s [{ 4 }] }]", s.offsetDelete)),
 		row(0, 2, "1 1@1+ 1@2+", answer(s.describeCluster)),
+		row(0, 0, "[{ s [4] }]", s.describeProducers),
 	}}
 	for _, a := range t.rows {
+		if s.opts.Forward != nil && a.key != apiVersionsKey {
+			a.handle, a.grouped = s.forward, true
+		}
 		t.byKey[a.key] = a
 		a.requests = s.metrics.requests.WithLabelValues(a.name)
 		a.latency = s.metrics.latency.WithLabelValues(a.name)

@@ -37,14 +37,11 @@ type Backend interface {
 	// the replica's leadership or the replica itself; its methods then fail.
 	Partition(topic string, index int32) (Partition, error)
 
-	// CreateTopic returns the topic as created, or as it would be with
-	// ValidateOnly. It need not wait for leaders.
-	CreateTopic(ctx context.Context, spec CreateTopicSpec) (TopicInfo, error)
-	DeleteTopic(ctx context.Context, name string) error
-	// CreatePartitions raises a topic's partitions to count.
-	CreatePartitions(ctx context.Context, name string, count int32, validateOnly bool) error
 	// InitProducerID returns a producer id that was never given out before.
 	InitProducerID(ctx context.Context) (int64, error)
+
+	Administration
+	Groups
 }
 
 // Broker is a live node as clients of one listener see it.
@@ -70,24 +67,12 @@ type TopicInfo struct {
 // PartitionInfo says who serves a partition.
 type PartitionInfo struct {
 	Index    int32
-	Leader   int32 // -1 for none
-	Epoch    int32 // the leader's
-	Replicas []int32
+	Leader   int32   // -1 for none
+	Epoch    int32   // the leader's
+	Replicas []int32 // while the partition moves the wanted ones, and then those that leave
+	Leaving  int     // how many of Replicas leave
 	ISR      []int32
 	Offline  []int32
-}
-
-// CreateTopicSpec is a topic to create. Defaults are filled in.
-type CreateTopicSpec struct {
-	Name              string
-	Partitions        int32
-	ReplicationFactor int16
-	// Assignments, when not nil, lists the replicas of each partition,
-	// preferred leader first. A backend that can't honour it fails with
-	// INVALID_REQUEST.
-	Assignments  [][]int32
-	Config       map[string]string // to be validated by the backend: INVALID_CONFIG
-	ValidateOnly bool
 }
 
 // Partition is the local replica of a partition.
@@ -99,32 +84,36 @@ type Partition interface {
 	// good: it aliases the request's buffer, which nobody else writes to.
 	Append(batch []byte, done func(AppendResult))
 
-	// Read returns whole batches from the one that holds offset on, none at or
-	// above the high watermark, in at most maxBytes bytes, but with minOne at
-	// least one batch if there is any. At the high watermark the data is nil
-	// or empty. Errors: OFFSET_OUT_OF_RANGE, NOT_LEADER_OR_FOLLOWER,
-	// KAFKA_STORAGE_ERROR; Offsets is valid with OFFSET_OUT_OF_RANGE too.
-	Read(offset int64, maxBytes int, minOne bool) (Data, Offsets, error)
+	FetchPartition
 
 	// Offsets is what clients may see; leading is false on a follower, and on
 	// a leader whose high watermark may still be behind what clients have seen.
 	Offsets() (o Offsets, leading bool)
 
-	// Wait returns a channel that is closed when the high watermark is above
-	// offset, at once if it is already, or when leadership changes or the
-	// replica closes. cancel must be called when the wait is over, once.
-	Wait(offset int64) (passed <-chan struct{}, cancel func())
+	// Unsettled says that this replica does not serve, and that it is about to, or
+	// that no other one has said yet that it leads, in the leader epoch that the
+	// client knows of (below 0: none) or a later one. When it serves, Watch tells;
+	// when another one leads, Backend.TopicsChanged. Afterwards the partition is to
+	// be looked up again.
+	Unsettled(epoch int32) bool
 
 	// OffsetForTimestamp finds the first record whose timestamp is ts or
 	// later, and the leader epoch of its batch (-1 if unknown).
 	OffsetForTimestamp(ts int64) (offset, timestamp int64, epoch int32, ok bool, err error)
 
-	// MaxTimestamp finds the record with the highest timestamp.
-	MaxTimestamp() (offset, timestamp int64, ok bool, err error)
+	// MaxTimestamp finds the record with the highest timestamp, and the leader
+	// epoch of its batch (-1 if unknown).
+	MaxTimestamp() (offset, timestamp int64, epoch int32, ok bool, err error)
+
+	// EpochAt is the leader epoch of what is, or will be, at an offset from the log
+	// start on; -1 if unknown.
+	EpochAt(offset int64) int32
 
 	// EpochEnd returns the highest epoch that is not above epoch, and the
 	// offset where it ends; -1 and -1 when there is none.
 	EpochEnd(epoch int32) (e int32, end int64, err error)
+
+	PartitionAdmin
 }
 
 // AppendResult is the outcome of Append.
@@ -133,6 +122,13 @@ type AppendResult struct {
 	LogStart   int64
 	AppendTime int64 // ms; -1 unless the topic uses LogAppendTime
 	Err        error
+	Records    []RecordError // that Err is about, if it is about some of them
+}
+
+// RecordError is one record's fault (KIP-467).
+type RecordError struct {
+	Index   int32 // of the record in its batch
+	Message string
 }
 
 // Offsets of a partition.

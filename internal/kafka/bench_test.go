@@ -55,7 +55,7 @@ func benchmarkHandler(b *testing.B, req kmsg.Request, version int16, payload int
 	s.backend = back
 	frame := frameOf(req, version, 1)[4:]
 	a := s.apis.find(req.Key())
-	c := newConn(s, "default", sinkConn{}, func() {})
+	c := newConn(s, Listener{Name: "default"}, sinkConn{}, func() {})
 	var xs []*exchange
 	var bufs [][]byte
 	ctx := context.Background()

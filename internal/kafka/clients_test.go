@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/raftsman/raftsman/internal/config"
 )
 
 func (r *rig) client(opts ...kgo.Opt) *kgo.Client {
@@ -121,7 +123,7 @@ func TestKadm(t *testing.T) {
 		}
 	}
 	configs, err := adm.DescribeTopicConfigs(ctx, "x")
-	if err != nil || len(configs) != 1 || len(configs[0].Configs) != 2 {
+	if err != nil || len(configs) != 1 || len(configs[0].Configs) != len(config.TopicNames()) {
 		t.Error("configs:", configs, err)
 	}
 	meta, err := adm.Metadata(ctx)

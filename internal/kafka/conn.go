@@ -35,11 +35,14 @@ type conn struct {
 	cause     error // of the abort, after ctx is done
 	cancel    context.CancelFunc
 	wg        sync.WaitGroup
+
+	advertised string
+	session    ForwardSession // nil with a backend
 }
 
-func newConn(s *Server, listener string, nc net.Conn, cancel context.CancelFunc) *conn {
+func newConn(s *Server, l Listener, nc net.Conn, cancel context.CancelFunc) *conn {
 	return &conn{
-		srv: s, listener: listener, nc: nc, remote: nc.RemoteAddr().String(), cancel: cancel,
+		srv: s, listener: l.Name, advertised: l.Advertised, nc: nc, remote: nc.RemoteAddr().String(), cancel: cancel,
 		queue: newQueue(s.opts.Limits.MaxPendingRequests, int64(s.opts.Limits.MaxPendingBytes), s.outgoing),
 		stop:  make(chan struct{}),
 	}
@@ -47,6 +50,9 @@ func newConn(s *Server, listener string, nc net.Conn, cancel context.CancelFunc)
 
 // serve runs the connection until it ends and waits for all it started.
 func (c *conn) serve(ctx context.Context) {
+	if f := c.srv.opts.Forward; f != nil {
+		c.session = f.Open(ForwardClient{Listener: c.listener, Advertised: c.advertised, Remote: c.remote, Stop: c.stop, Abort: c.abort})
+	}
 	c.wg.Go(c.write)
 	err := c.read(ctx)
 	if errors.Is(err, errStopped) || c.draining.Load() {
@@ -56,6 +62,9 @@ func (c *conn) serve(ctx context.Context) {
 	}
 	c.wg.Wait()
 	c.abort(nil)
+	if c.session != nil {
+		c.session.Close()
+	}
 	c.srv.reportEnd(c, c.cause)
 }
 
@@ -140,7 +149,7 @@ func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int1
 		frame  []byte
 		pooled *[]byte
 	)
-	if a.keepsFrame || size > maxPooled {
+	if a.keepsFrame || a.grouped || size > maxPooled {
 		frame = make([]byte, 0, min(size, frameStep))
 	} else {
 		pooled = buffers.get(size)
@@ -157,11 +166,14 @@ func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int1
 	m.received.Add(float64(size + 4))
 	a.requests.Inc()
 
-	correlation, _, body, err := parseHeader(frame, x.flexible && a.supports(version))
+	correlation, clientID, body, err := parseHeader(frame, x.flexible && a.supports(version))
 	if err != nil {
 		return err
 	}
 	x.correlation = correlation
+	if a.grouped {
+		x.clientID = string(clientID)
+	}
 	if !a.supports(version) { // ApiVersions only, see read
 		pushed = true
 		c.queue.push(x)
@@ -212,6 +224,9 @@ func (c *conn) write() {
 		now := c.srv.now()
 		for _, x := range xs {
 			x.api.latency.Observe(now.Sub(x.started).Seconds())
+			if c.srv.opts.LogRequests {
+				c.logRequest(x, now)
+			}
 		}
 		c.queue.done(xs)
 		clear(xs)
@@ -220,6 +235,11 @@ func (c *conn) write() {
 			return
 		}
 	}
+}
+
+func (c *conn) logRequest(x *exchange, now time.Time) {
+	c.srv.log.Info("request", "api", x.api.name, "version", x.version, "remote", c.remote, "listener", c.listener,
+		"bytes", x.size, "response_bytes", x.out.size, "took", now.Sub(x.started))
 }
 
 // send writes bufs with as few system calls as the stall timeout allows:

@@ -29,7 +29,9 @@
 //  3. Requests are started in the order of arrival, each by its handler
 //     (apis.go, one file per API). Produce and Fetch do not wait in the
 //     reader: Produce hands its batches over and is answered when they are
-//     committed, Fetch parks in a goroutine of its own. Other handlers run in
+//     committed, Fetch parks in a goroutine of its own, and requests of consumer
+//     groups are queued for their coordinator (groups.go), which may keep a
+//     JoinGroup for minutes. Other handlers run in
 //     the reader, so that a client which creates a topic and writes to it
 //     without waiting sees both in this order.
 //  4. One writer per connection sends responses in the order of requests,
@@ -43,7 +45,8 @@
 // # Who owns the bytes
 //
 // A Produce frame belongs to the garbage collector: its batches are aliased by
-// whoever [Partition.Append] gave them to. Every other frame is pooled and
+// whoever [Partition.Append] gave them to. So does that of a request of a group,
+// which its coordinator holds until it is answered. Every other frame is pooled and
 // reused once kmsg has decoded it (strings are copied, so handlers may keep
 // them; byte slices they must copy). Response buffers are pooled and go back
 // after the write. [Data] of a Fetch is released after the write, or when
@@ -51,7 +54,7 @@
 //
 // # Locks
 //
-// queue.mu, produceOp.mu and Server.mu are leaves, and below queue.mu comes
+// queue.mu, produceOp.mu, gather.mu and Server.mu are leaves, and below queue.mu comes
 // outgoing.mu; budget.mu stands alone: no backend call, no write
 // and no other lock is taken under them.
 //
@@ -68,8 +71,10 @@
 //   - A leader that is not live is never named in Metadata, and a node never
 //     hints at itself as the new leader: clients would come back at once, and
 //     again.
-//   - A fetch session is never made: every full fetch is answered with
-//     session id 0, which tells the client to go on without one.
+//   - What Fetch finds quiet is watched, once: a ring ends the watch. A session of
+//     a client that has gone thus costs its partitions nothing after one ring.
+//   - A session's partitions belong to whoever holds its token; only Ring comes
+//     from elsewhere, under the partition's lock.
 //   - The last stable offset is whatever the partition says; without
 //     transactions that is the high watermark.
 package kafka

@@ -16,7 +16,8 @@ type exchange struct {
 	version     int16
 	flexible    bool
 	correlation int32
-	size        int // of the request's frame
+	size        int    // of the request's frame
+	clientID    string // for APIs of groups only
 	started     time.Time
 	lease       *lease                    // of the request's bytes; nil: not counted
 	produce     atomic.Pointer[produceOp] // nil for other requests

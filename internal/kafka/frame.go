@@ -194,7 +194,7 @@ func parseHeader(frame []byte, flexible bool) (correlation int32, clientID, body
 		clientID, body = body[:n], body[n:]
 	}
 	if flexible {
-		w := walker{src: body, flexible: true}
+		w := walker{src: body, flexible: true, most: maxElements}
 		if w.tags(nil); w.err != nil {
 			return 0, nil, nil, badFramef("header tags: %v", w.err)
 		}

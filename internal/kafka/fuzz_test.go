@@ -20,7 +20,7 @@ func pipeServer(t testing.TB) (*Server, *memBackend) {
 	back.mustCreate("t", 2)
 	s, err := New(Options{
 		Listeners: []Listener{{Name: "default", Net: noListener{}}}, Backend: back,
-		Logger: slog.New(slog.DiscardHandler), AutoCreate: true, DefaultRF: 1,
+		Logger: slog.New(slog.DiscardHandler),
 		Limits: Limits{MaxRequestBytes: 1 << 22, MaxControlBytes: 1 << 21, CreateWait: time.Millisecond},
 	})
 	if err != nil {
@@ -41,7 +41,7 @@ func serveBytes(s *Server, data []byte) {
 		client.Close()
 	}()
 	ctx, cancel := context.WithCancel(context.Background())
-	newConn(s, "default", server, cancel).serve(ctx)
+	newConn(s, Listener{Name: "default"}, server, cancel).serve(ctx)
 }
 
 // Whatever a client sends, nothing panics, and the connection ends when the

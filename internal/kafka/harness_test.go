@@ -53,7 +53,7 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 	opts := Options{
 		Listeners: []Listener{{Name: "default", Net: ln}}, Backend: r.back,
 		Logger:     slog.New(slog.NewTextHandler(r.logs, nil)),
-		Registerer: prometheus.NewRegistry(), AutoCreate: true, DefaultPartitions: 2, DefaultRF: 1,
+		Registerer: prometheus.NewRegistry(),
 	}
 	if change != nil {
 		change(&opts)

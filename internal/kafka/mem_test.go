@@ -19,10 +19,12 @@ type memBackend struct {
 	brokers  []Broker
 	topics   map[string]*memTopic
 	changed  chan struct{}
-	nextID   byte
+	nextID   int
 	nextPID  int64
 	leaderOf func(topic string, index int32) int32 // nil: node 1
 	failWith error                                 // of the next admin calls
+	memAdmin
+	*memGroups
 }
 
 type memTopic struct {
@@ -31,7 +33,7 @@ type memTopic struct {
 }
 
 func newMemBackend() *memBackend {
-	return &memBackend{topics: make(map[string]*memTopic), changed: make(chan struct{}), nextPID: 1000}
+	return &memBackend{topics: make(map[string]*memTopic), changed: make(chan struct{}), nextPID: 1000, memAdmin: newMemAdmin(), memGroups: newMemGroups()}
 }
 
 func (b *memBackend) ClusterID() string   { return "mem-cluster" }
@@ -89,35 +91,10 @@ func (b *memBackend) Partition(topic string, index int32) (Partition, error) {
 	if !ok || index < 0 || int(index) >= len(t.parts) {
 		return nil, kerr.UnknownTopicOrPartition
 	}
-	if t.info.Partitions[index].Leader != b.NodeID() {
+	if t.info.Partitions[index].Leader != b.NodeID() && !t.parts[index].isFollower() {
 		return nil, kerr.NotLeaderForPartition
 	}
 	return t.parts[index], nil
-}
-
-func (b *memBackend) CreateTopic(_ context.Context, spec CreateTopicSpec) (TopicInfo, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.failWith != nil {
-		return TopicInfo{}, b.failWith
-	}
-	if _, ok := b.topics[spec.Name]; ok {
-		return TopicInfo{}, Errorf(kerr.TopicAlreadyExists, "topic %q exists", spec.Name)
-	}
-	if len(b.topics) >= 1000 || spec.Partitions > 1000 {
-		return TopicInfo{}, Errorf(kerr.InvalidPartitions, "too many")
-	}
-	if _, bad := spec.Config["bad"]; bad {
-		return TopicInfo{}, Errorf(kerr.InvalidConfig, "unknown configuration %q", "bad")
-	}
-	b.nextID++
-	t := &memTopic{info: TopicInfo{Name: spec.Name, ID: [16]byte{15: b.nextID}, Config: spec.Config}}
-	b.growLocked(t, int(spec.Partitions))
-	if !spec.ValidateOnly {
-		b.topics[spec.Name] = t
-		b.bumpLocked()
-	}
-	return t.info, nil
 }
 
 func (b *memBackend) growLocked(t *memTopic, n int) {
@@ -127,7 +104,7 @@ func (b *memBackend) growLocked(t *memTopic, n int) {
 		if b.leaderOf != nil {
 			leader = b.leaderOf(t.info.Name, i)
 		}
-		t.parts = append(t.parts, &memPartition{moved: make(chan struct{}), epoch: 3})
+		t.parts = append(t.parts, &memPartition{epoch: 3})
 		t.info.Partitions = append(t.info.Partitions, PartitionInfo{
 			Index: i, Leader: leader, Epoch: 3, Replicas: []int32{1}, ISR: []int32{1},
 		})
@@ -137,30 +114,6 @@ func (b *memBackend) growLocked(t *memTopic, n int) {
 func (b *memBackend) bumpLocked() {
 	close(b.changed)
 	b.changed = make(chan struct{})
-}
-
-func (b *memBackend) DeleteTopic(_ context.Context, name string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, ok := b.topics[name]; !ok {
-		return kerr.UnknownTopicOrPartition
-	}
-	delete(b.topics, name)
-	b.bumpLocked()
-	return nil
-}
-
-func (b *memBackend) CreatePartitions(_ context.Context, name string, count int32, validateOnly bool) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if count > 1000 {
-		return Errorf(kerr.InvalidPartitions, "too many")
-	}
-	if !validateOnly {
-		b.growLocked(b.topics[name], int(count))
-		b.bumpLocked()
-	}
-	return nil
 }
 
 func (b *memBackend) InitProducerID(context.Context) (int64, error) {
@@ -195,11 +148,16 @@ type memPartition struct {
 	start    int64
 	epoch    int32
 	deposed  bool
-	moved    chan struct{}
-	hold     bool     // commits wait for commit()
-	held     []func() // in order
-	released int      // Data given back
-	lent     int      // Data handed out
+	elected  bool          // about to serve
+	adrift   bool          // nobody is known to lead
+	refuse   *AppendResult // of all appends
+	follows  bool          // serves consumers of its rack though it does not lead
+	watchers map[Watcher]bool
+	armed    chan struct{} // told of each watch, unless nil
+	hold     bool          // commits wait for commit()
+	held     []func()      // in order
+	released int           // Data given back
+	lent     int           // Data handed out
 }
 
 type memBatch struct {
@@ -213,6 +171,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func (p *memPartition) Append(batch []byte, done func(AppendResult)) {
 	p.mu.Lock()
 	commit := func() { p.commitLocked(batch, done) }
+	if p.refuse != nil {
+		p.mu.Unlock()
+		done(*p.refuse)
+		return
+	}
 	if p.deposed {
 		p.mu.Unlock()
 		done(AppendResult{Err: kerr.NotLeaderForPartition})
@@ -246,8 +209,10 @@ func (p *memPartition) commitLocked(batch []byte, done func(AppendResult)) {
 }
 
 func (p *memPartition) wakeLocked() {
-	close(p.moved)
-	p.moved = make(chan struct{})
+	for w := range p.watchers {
+		w.Ring()
+	}
+	clear(p.watchers)
 }
 
 // commit lets everything held through, last first if told so.
@@ -277,7 +242,7 @@ func (p *memPartition) heldCount() int {
 func (p *memPartition) setLeading(leading bool, epoch int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.deposed, p.epoch = !leading, epoch
+	p.deposed, p.elected, p.adrift, p.epoch = !leading, false, false, epoch
 	p.wakeLocked()
 }
 
@@ -288,10 +253,14 @@ func (p *memPartition) offsetsLocked() Offsets {
 func (p *memPartition) Read(offset int64, maxBytes int, minOne bool) (Data, Offsets, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	o := p.offsetsLocked()
 	if p.deposed {
-		return nil, o, kerr.NotLeaderForPartition
+		return nil, p.offsetsLocked(), kerr.NotLeaderForPartition
 	}
+	return p.readLocked(offset, maxBytes, minOne)
+}
+
+func (p *memPartition) readLocked(offset int64, maxBytes int, minOne bool) (Data, Offsets, error) {
+	o := p.offsetsLocked()
 	if offset < p.start || offset > p.next {
 		return nil, o, kerr.OffsetOutOfRange
 	}
@@ -343,15 +312,61 @@ func (p *memPartition) Offsets() (Offsets, bool) {
 	return p.offsetsLocked(), !p.deposed
 }
 
-func (p *memPartition) Wait(offset int64) (<-chan struct{}, func()) {
+func (p *memPartition) Unsettled(int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.next > offset || p.deposed {
-		ch := make(chan struct{})
-		close(ch)
-		return ch, func() {}
+	return p.deposed && (p.elected || p.adrift)
+}
+
+// setElecting has no replica serve; elected says that this one is about to.
+func (p *memPartition) setElecting(elected bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deposed, p.elected, p.adrift = true, elected, !elected
+	p.wakeLocked()
+}
+
+func (p *memPartition) ReadFollower(offset int64, maxBytes int, minOne bool) (Data, Offsets, error) {
+	p.mu.Lock()
+	follows, o := p.follows, p.offsetsLocked()
+	p.mu.Unlock()
+	switch {
+	case !follows:
+		return nil, o, kerr.NotLeaderForPartition
+	case offset > o.HighWatermark:
+		return nil, o, kerr.OffsetNotAvailable
 	}
-	return p.moved, func() {}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.readLocked(offset, maxBytes, minOne)
+}
+
+func (p *memPartition) Watch(w Watcher, seen Offsets, leading bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.offsetsLocked() != seen || p.deposed == leading {
+		w.Ring()
+		return
+	}
+	if p.watchers == nil {
+		p.watchers = make(map[Watcher]bool)
+	}
+	p.watchers[w] = true
+	if p.armed != nil {
+		p.armed <- struct{}{}
+	}
+}
+
+func (p *memPartition) Unwatch(w Watcher) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.watchers, w)
+}
+
+func (p *memPartition) watched() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.watchers)
 }
 
 func (p *memPartition) OffsetForTimestamp(ts int64) (int64, int64, int32, bool, error) {
@@ -365,16 +380,22 @@ func (p *memPartition) OffsetForTimestamp(ts int64) (int64, int64, int32, bool, 
 	return -1, -1, -1, false, nil
 }
 
-func (p *memPartition) MaxTimestamp() (off, ts int64, ok bool, err error) {
+func (p *memPartition) EpochAt(int64) int32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	off, ts = -1, -1
+	return p.epoch
+}
+
+func (p *memPartition) MaxTimestamp() (off, ts int64, epoch int32, ok bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	off, ts, epoch = -1, -1, p.epoch
 	for _, b := range p.batches {
 		if b.maxTime > ts {
 			off, ts, ok = b.last, b.maxTime, true
 		}
 	}
-	return off, ts, ok, nil
+	return off, ts, epoch, ok, nil
 }
 
 func (p *memPartition) EpochEnd(epoch int32) (int32, int64, error) {
@@ -388,15 +409,36 @@ func (p *memPartition) EpochEnd(epoch int32) (int32, int64, error) {
 
 // mustCreate makes a topic.
 func (b *memBackend) mustCreate(name string, partitions int32) TopicInfo {
-	info, err := b.CreateTopic(context.Background(), CreateTopicSpec{Name: name, Partitions: partitions, ReplicationFactor: 1})
-	if err != nil {
-		panic(fmt.Sprint("create ", name, ": ", err))
+	made := b.CreateTopics(context.Background(), []CreateTopicSpec{{Name: name, Partitions: partitions, ReplicationFactor: 1}})
+	if made[0].Err != nil {
+		panic(fmt.Sprint("create ", name, ": ", made[0].Err))
 	}
-	return info
+	return made[0].Info
 }
 
 func (p *memPartition) lentCount() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.lent
+}
+
+func (p *memPartition) isFollower() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.follows
+}
+
+// setStart moves the log start, and the end to hw without batches if it is below.
+func (p *memPartition) setStart(start, hw int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.start, p.next = start, max(p.next, hw)
+	p.wakeLocked()
+}
+
+// replace has the log hold one batch, which is new.
+func (p *memPartition) replace(batch []byte) {
+	p.mu.Lock()
+	p.batches, p.start = p.batches[:0], p.next
+	p.commitLocked(batch, func(AppendResult) {})
 }

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -49,6 +50,7 @@ func TestProduceRefusals(t *testing.T) {
 		{"too large", 9, nil, testBatch(1000), kerr.MessageTooLarge},
 		{"zstd too early", 6, nil, edit(22, codecZstd, true), kerr.UnsupportedCompressionType},
 		{"zstd", 7, nil, edit(22, codecZstd, true), nil},
+		{"base offset", 9, nil, edit(7, 1, false), kerr.InvalidRecord},
 		{"control", 9, nil, edit(22, control, true), kerr.InvalidRecord},
 		{"transactional batch", 9, nil, edit(22, transactional, true), kerr.InvalidTxnState},
 		{"unknown topic", 9, func(q *kmsg.ProduceRequest) { q.Topics[0].Topic = "none" }, good, kerr.UnknownTopicOrPartition},
@@ -303,36 +305,22 @@ func TestFetchUnknownTopicWaits(t *testing.T) {
 	}
 }
 
-func TestFetchSessions(t *testing.T) {
-	r := newRig(t, nil)
-	r.back.mustCreate("t", 1)
-	for _, c := range []struct {
-		name      string
-		id, epoch int32
-		want      *kerr.Error
-		topics    int
-	}{
-		{"none", 0, -1, nil, 1},
-		{"wants one", 0, 0, nil, 1},
-		{"replaces one", 5, 0, nil, 1},
-		{"ends one", 5, -1, nil, 1},
-		{"goes on with one", 5, 1, kerr.FetchSessionIDNotFound, 0},
-	} {
-		req := fetchReq("t", topicID(r, "t"), 0, 0)
-		req.SessionID, req.SessionEpoch = c.id, c.epoch
-		for v := int16(7); v <= 18; v++ {
-			resp := ask[*kmsg.FetchResponse](r.dial(), req, v)
-			wantCode(t, c.name, resp.ErrorCode, c.want)
-			if resp.SessionID != 0 || len(resp.Topics) != c.topics {
-				t.Errorf("%s: %+v", c.name, resp)
-			}
-		}
-	}
+func listOffsetsReq(topic string, at int64, index int32) *kmsg.ListOffsetsRequest {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID = -1
+	rt := kmsg.NewListOffsetsRequestTopic()
+	rt.Topic = topic
+	p := kmsg.NewListOffsetsRequestTopicPartition()
+	p.Partition, p.Timestamp, p.MaxNumOffsets = index, at, 1
+	rt.Partitions = append(rt.Partitions, p)
+	req.Topics = append(req.Topics, rt)
+	return req
 }
 
 func TestListOffsets(t *testing.T) {
 	r := newRig(t, nil)
-	r.back.mustCreate("t", 1)
+	r.back.mustCreate("t", 2)
+	r.back.setLeader("t", 1, 2, 4)
 	for range 3 {
 		r.back.part("t", 0).Append(testBatch(10), func(AppendResult) {})
 	}
@@ -341,35 +329,99 @@ func TestListOffsets(t *testing.T) {
 		name      string
 		version   int16
 		time      int64
+		epoch     int32 // that the client believes in
 		want      *kerr.Error
 		offset    int64
 		timestamp int64
+		told      int32 // epoch
 	}{
-		{"latest", 11, timeLatest, nil, 3, -1},
-		{"earliest", 11, timeEarliest, nil, 0, -1},
-		{"max", 11, timeMax, nil, 0, at},
-		{"max too early", 6, timeMax, kerr.UnsupportedVersion, -1, -1},
-		{"local start", 8, timeLocalStart, nil, 0, -1},
-		{"tiered end", 9, timeTieredEnd, nil, -1, -1},
-		{"tiered upload", 11, timeTieredUpload, nil, -1, -1},
-		{"nonsense", 11, -7, kerr.UnsupportedVersion, -1, -1},
-		{"a time", 11, at, nil, 0, at},
-		{"after all", 11, at + 1, nil, -1, -1},
+		{"latest", 11, timeLatest, -1, nil, 3, -1, 3},
+		{"latest of the past", 1, timeLatest, -1, nil, 3, -1, -1},
+		{"earliest", 11, timeEarliest, 3, nil, 0, -1, 3},
+		{"max", 11, timeMax, 3, nil, 0, at, 3},
+		{"max too early", 6, timeMax, -1, kerr.UnsupportedVersion, -1, -1, -1},
+		{"local start", 8, timeLocalStart, -1, nil, 0, -1, 3},
+		{"local start too early", 7, timeLocalStart, -1, kerr.UnsupportedVersion, -1, -1, -1},
+		{"tiered end", 9, timeTieredEnd, -1, nil, -1, -1, -1},
+		{"tiered end too early", 8, timeTieredEnd, -1, kerr.UnsupportedVersion, -1, -1, -1},
+		{"tiered upload", 11, timeTieredUpload, -1, nil, -1, -1, -1},
+		{"nonsense", 11, -7, -1, kerr.UnsupportedVersion, -1, -1, -1},
+		{"a time", 11, at, -1, nil, 0, at, 3},
+		{"the first of all", 11, 0, -1, nil, 0, at, 3},
+		{"after all", 11, at + 1, -1, nil, -1, -1, -1},
+		{"an old epoch", 4, timeLatest, 2, kerr.FencedLeaderEpoch, -1, -1, -1},
+		{"a newer epoch", 11, at, 4, kerr.UnknownLeaderEpoch, -1, -1, -1},
+		{"no field for the epoch", 3, timeLatest, 2, nil, 3, -1, -1},
 	} {
-		req := kmsg.NewPtrListOffsetsRequest()
-		req.ReplicaID = -1
-		rt := kmsg.NewListOffsetsRequestTopic()
-		rt.Topic = "t"
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Timestamp = c.time
-		rt.Partitions = append(rt.Partitions, p)
-		req.Topics = append(req.Topics, rt)
+		req := listOffsetsReq("t", c.time, 0)
+		req.Topics[0].Partitions[0].CurrentLeaderEpoch = c.epoch
 		got := ask[*kmsg.ListOffsetsResponse](r.dial(), req, c.version).Topics[0].Partitions[0]
 		wantCode(t, c.name, got.ErrorCode, c.want)
-		if got.Offset != c.offset || got.Timestamp != c.timestamp {
-			t.Errorf("%s: offset %d at %d", c.name, got.Offset, got.Timestamp)
+		if got.Offset != c.offset || got.Timestamp != c.timestamp || got.LeaderEpoch != c.told {
+			t.Errorf("%s: offset %d at %d in epoch %d", c.name, got.Offset, got.Timestamp, got.LeaderEpoch)
 		}
 		req.ReplicaID = 1
 		wantCode(t, c.name, ask[*kmsg.ListOffsetsResponse](r.dial(), req, c.version).Topics[0].Partitions[0].ErrorCode, kerr.InvalidRequest)
+	}
+	for _, c := range []struct {
+		name  string
+		topic string
+		index int32
+		want  *kerr.Error
+	}{
+		{"another leads", "t", 1, kerr.NotLeaderForPartition},
+		{"no such partition", "t", 2, kerr.UnknownTopicOrPartition},
+		{"no such topic", "none", 0, kerr.UnknownTopicOrPartition},
+	} {
+		got := ask[*kmsg.ListOffsetsResponse](r.dial(), listOffsetsReq(c.topic, timeLatest, c.index), 11).Topics[0].Partitions[0]
+		wantCode(t, c.name, got.ErrorCode, c.want)
+		if got.Offset != -1 || got.Timestamp != -1 {
+			t.Errorf("%s: %+v", c.name, got)
+		}
+	}
+	twice := listOffsetsReq("t", timeLatest, 0)
+	twice.Topics = append(twice.Topics, twice.Topics[0])
+	topics := ask[*kmsg.ListOffsetsResponse](r.dial(), twice, 11).Topics
+	wantCode(t, "once", topics[0].Partitions[0].ErrorCode, nil)
+	wantCode(t, "twice", topics[1].Partitions[0].ErrorCode, kerr.InvalidRequest)
+	old := ask[*kmsg.ListOffsetsResponse](r.dial(), listOffsetsReq("t", timeLatest, 0), 0).Topics[0].Partitions[0]
+	if len(old.OldStyleOffsets) != 1 || old.OldStyleOffsets[0] != 3 {
+		t.Errorf("version 0: %v", old.OldStyleOffsets)
+	}
+}
+
+// Batches of zstd are for any version, as in Kafka where compression.type is
+// producer: python-kafka 2.0 fetches with version 4 and does know zstd.
+func TestFetchZstd(t *testing.T) {
+	r := newRig(t, nil)
+	r.back.mustCreate("t", 1)
+	batch := testBatch(10)
+	batch[22] |= codecZstd
+	seal(batch)
+	r.back.part("t", 0).Append(batch, func(AppendResult) {})
+	for _, version := range []int16{4, 9, 10} {
+		got := ask[*kmsg.FetchResponse](r.dial(), fetchReq("t", [16]byte{}, 0, 0), version).Topics[0].Partitions[0]
+		wantCode(t, fmt.Sprint("version ", version), got.ErrorCode, nil)
+		if len(got.RecordBatches) != len(batch) {
+			t.Errorf("version %d: %d bytes, want %d", version, len(got.RecordBatches), len(batch))
+		}
+	}
+}
+
+// A single record's faults reach its producer (KIP-467).
+func TestProduceRecordErrors(t *testing.T) {
+	r := newRig(t, nil)
+	r.back.mustCreate("t", 1)
+	r.back.part("t", 0).refuse = &AppendResult{BaseOffset: -1, AppendTime: -1, Err: Errorf(kerr.InvalidTimestamp, "bad times"),
+		Records: []RecordError{{Index: 2, Message: "two"}, {Index: 7, Message: "seven"}}}
+	for version := int16(3); version <= 13; version++ {
+		got := ask[*kmsg.ProduceResponse](r.dial(), produceReq("t", topicID(r, "t"), 0, -1, testBatch(10)), version).Topics[0].Partitions[0]
+		wantCode(t, fmt.Sprint("version ", version), got.ErrorCode, kerr.InvalidTimestamp)
+		if version < 8 {
+			continue
+		}
+		if e := got.ErrorRecords; len(e) != 2 || e[0].RelativeOffset != 2 || e[1].RelativeOffset != 7 || *e[0].ErrorMessage != "two" || *got.ErrorMessage != "bad times" {
+			t.Errorf("version %d: %+v %v", version, e, got.ErrorMessage)
+		}
 	}
 }

@@ -25,17 +25,24 @@ type Listener struct {
 	Advertised string
 }
 
-// Options of a server. Backend, Logger and at least one listener are needed.
+// Options of a server. Backend or Forward, Logger and at least one listener are
+// needed.
 type Options struct {
 	Listeners  []Listener
 	Backend    Backend
+	Forward    Forwarder // answers instead of a backend
 	Logger     *slog.Logger
 	Limits     Limits
 	Registerer prometheus.Registerer // may be nil
+	// MetricPrefix is what the names of the metrics begin with. Default
+	// raftsman_kafka_.
+	MetricPrefix string
 
-	AutoCreate        bool  // Metadata of an unknown topic creates it
-	DefaultPartitions int32 // of a topic created without a number; default 1
-	DefaultRF         int16 // its replication factor; default 3, below 0 the backend decides
+	// RackAware sends consumers that name their rack to an in-sync replica there, as
+	// Kafka's RackAwareReplicaSelector does.
+	RackAware bool
+	// LogRequests logs each request when it was answered.
+	LogRequests bool
 
 	Clock func() time.Time // default time.Now; for latencies and log limits only
 }
@@ -51,12 +58,15 @@ type Limits struct {
 	MaxResponseMemory  int64         // of all connections: responses not yet written; default 512 MiB
 	MaxMessageBytes    int           // of a batch, unless the topic says otherwise; default 1,048,588
 	MaxFetchBytes      int           // of a Fetch response, whatever the client asks for; default 55 MiB
+	MaxFetchSessions   int           // of all clients; default 1000
+	MaxSessionMemory   int64         // what fetch sessions keep, of all clients; default 64 MiB
 	ProduceTimeout     time.Duration // when the client gives none; default 30 s
 	IdleTimeout        time.Duration // between requests; default 10 min
 	StallTimeout       time.Duration // for the next MiB of a request or 4 MiB of a response; default 1 min
 	ContendedTimeout   time.Duration // for the next MiB of a request while others wait for its memory; default 5 s
-	CreateWait         time.Duration // that Metadata waits for leaders of what it created; default 1 s
+	CreateWait         time.Duration // that CreateTopics and CreatePartitions wait for leaders of what they created, and Metadata for a topic under way; default 1 s
 	LeaderWait         time.Duration // that Metadata waits for an election under way; default 600 ms
+	ElectionWait       time.Duration // that Fetch and what else a leader answers wait for an election of the partition; default 500 ms
 	CloseTimeout       time.Duration // that Close waits for pending requests; default 5 s
 }
 
@@ -84,12 +94,17 @@ func (l *Limits) setDefaults() {
 	}
 	orInt(&l.MaxMessageBytes, 1_048_588)
 	orInt(&l.MaxFetchBytes, 55<<20)
+	orInt(&l.MaxFetchSessions, 1000)
+	if l.MaxSessionMemory == 0 {
+		l.MaxSessionMemory = 64 << 20
+	}
 	orTime(&l.ProduceTimeout, 30*time.Second)
 	orTime(&l.IdleTimeout, 10*time.Minute)
 	orTime(&l.StallTimeout, time.Minute)
 	orTime(&l.ContendedTimeout, 5*time.Second)
 	orTime(&l.CreateWait, time.Second)
 	orTime(&l.LeaderWait, 600*time.Millisecond)
+	orTime(&l.ElectionWait, 500*time.Millisecond)
 	orTime(&l.CloseTimeout, 5*time.Second)
 }
 
@@ -108,12 +123,15 @@ func (l *Limits) validate() error {
 		{"MaxResponseMemory", l.MaxResponseMemory, 1 << 50},
 		{"MaxMessageBytes", int64(l.MaxMessageBytes), 1 << 30},
 		{"MaxFetchBytes", int64(l.MaxFetchBytes), 1 << 30},
+		{"MaxFetchSessions", int64(l.MaxFetchSessions), 1 << 20},
+		{"MaxSessionMemory", l.MaxSessionMemory, 1 << 50},
 		{"ProduceTimeout", int64(l.ProduceTimeout), 1 << 62},
 		{"IdleTimeout", int64(l.IdleTimeout), 1 << 62},
 		{"StallTimeout", int64(l.StallTimeout), 1 << 62},
 		{"ContendedTimeout", int64(l.ContendedTimeout), 1 << 62},
 		{"CreateWait", int64(l.CreateWait), 1 << 62},
 		{"LeaderWait", int64(l.LeaderWait), 1 << 62},
+		{"ElectionWait", int64(l.ElectionWait), 1 << 62},
 		{"CloseTimeout", int64(l.CloseTimeout), 1 << 62},
 	} {
 		if v.have < 1 || v.have > v.most {
@@ -134,6 +152,10 @@ type Server struct {
 
 	requests *budget
 	outgoing *outgoing
+	sessions *sessionCache
+	racks    rackCache
+
+	creations *creations
 
 	ctx    context.Context // of connections; ends when Close gives up waiting
 	cancel context.CancelFunc
@@ -153,33 +175,27 @@ func New(opts Options) (*Server, error) {
 	if err := opts.Limits.validate(); err != nil {
 		return nil, err
 	}
-	if len(opts.Listeners) == 0 || opts.Backend == nil || opts.Logger == nil {
-		return nil, errors.New("kafka server needs a listener, a backend and a logger")
-	}
-	if opts.DefaultPartitions == 0 {
-		opts.DefaultPartitions = 1
-	}
-	if opts.DefaultRF == 0 {
-		opts.DefaultRF = 3
+	if len(opts.Listeners) == 0 || (opts.Backend == nil) == (opts.Forward == nil) || opts.Logger == nil {
+		return nil, errors.New("kafka server needs a listener, a backend or a forwarder, and a logger")
 	}
 	if opts.Clock == nil {
 		opts.Clock = time.Now
 	}
-	m, err := newMetrics(opts.Registerer)
+	if opts.MetricPrefix == "" {
+		opts.MetricPrefix = "raftsman_kafka_"
+	}
+	m, err := newMetrics(opts.Registerer, opts.MetricPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("register kafka metrics: %w", err)
 	}
 	s := &Server{
 		opts: opts, backend: opts.Backend, log: opts.Logger, metrics: m,
 		requests: &budget{limit: opts.Limits.MaxRequestMemory}, outgoing: &outgoing{limit: opts.Limits.MaxResponseMemory},
-		noise: newNoiseLimit(opts.Clock), conns: make(map[*conn]struct{}),
+		sessions: newSessionCache(opts.Limits.MaxFetchSessions, opts.Limits.MaxSessionMemory, opts.Clock),
+		noise:    newNoiseLimit(opts.Clock), conns: make(map[*conn]struct{}), creations: newCreations(),
 	}
-	if opts.Registerer != nil {
-		for _, c := range s.memoryMetrics() {
-			if err := opts.Registerer.Register(c); err != nil {
-				return nil, fmt.Errorf("register kafka metrics: %w", err)
-			}
-		}
+	if err := m.register(s.memoryMetrics()...); err != nil {
+		return nil, fmt.Errorf("register kafka metrics: %w", err)
 	}
 	s.apis = newAPITable(s)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -264,7 +280,7 @@ func (s *Server) start(l Listener, nc net.Conn) {
 	}
 	reset(nc)
 	ctx, cancel := context.WithCancel(s.ctx)
-	c := newConn(s, l.Name, nc, cancel)
+	c := newConn(s, l, nc, cancel)
 	s.mu.Lock()
 	full := len(s.conns) >= s.opts.Limits.MaxConnections
 	if s.closing || s.suspended || full {
@@ -320,6 +336,7 @@ func (s *Server) Close() error {
 		for _, c := range s.open() {
 			c.drain()
 		}
+		s.creations.close()
 		grace := time.AfterFunc(s.opts.Limits.CloseTimeout, func() {
 			s.cancel()
 			for _, c := range s.open() {
@@ -329,6 +346,8 @@ func (s *Server) Close() error {
 		s.wg.Wait()
 		grace.Stop()
 		s.cancel()
+		s.sessions.clear()
+		s.metrics.unregister()
 	})
 	s.wg.Wait()
 	return err

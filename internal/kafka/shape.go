@@ -21,7 +21,8 @@ import (
 //
 // A number is a field of so many bytes, s a string, y bytes, [..] an array of
 // what is inside, {..} a structure, which ends with tags in flexible versions,
-// <n: ..> a known tag whose value is a structure. @ bounds the versions.
+// <n: ..> a known tag whose value is a structure, (n: ..) one whose value is the
+// fields inside and nothing more. @ bounds the versions.
 
 // maxElements bounds the array elements and tags of one request, all arrays
 // together: a small element can cost much more in memory than on the wire.
@@ -34,15 +35,15 @@ var (
 
 // field is one node of a shape.
 type field struct {
-	kind     byte // 'n' fixed, 's' string, 'y' bytes, '[' array, '{' structure, '<' known tag
-	size     int  // of 'n'; number of the tag of '<'
+	kind     byte // 'n' fixed, 's' string, 'y' bytes, '[' array, '{' structure, '<' and '(' known tags
+	size     int  // of 'n'; number of the tag of '<' and '('
 	min, max int16
-	sub      []field // element of '[' (one), fields of '{' and '<'
+	sub      []field // element of '[' (one), fields of the others
 }
 
 // mustShape parses a shape written in this package.
 func mustShape(src string) []field {
-	src = strings.NewReplacer("[", " [ ", "{", " { ", "<", " < ", "]", " ]", "}", " }", ">", " >").Replace(src)
+	src = strings.NewReplacer("[", " [ ", "{", " { ", "<", " < ", "(", " ( ", "]", " ]", "}", " }", ">", " >", ")", " )").Replace(src)
 	tokens := strings.Fields(src)
 	fields, rest := parseFields(tokens)
 	if len(rest) != 0 {
@@ -53,18 +54,18 @@ func mustShape(src string) []field {
 
 // parseFields reads fields up to the token that closes the enclosing one.
 func parseFields(tokens []string) (fields []field, rest []string) {
-	closing := map[byte]string{'[': "]", '{': "}", '<': ">"}
+	closing := map[byte]string{'[': "]", '{': "}", '<': ">", '(': ")"}
 	for len(tokens) > 0 {
 		name, versions, _ := strings.Cut(tokens[0], "@")
-		if name == "]" || name == "}" || name == ">" {
+		if name == "]" || name == "}" || name == ">" || name == ")" {
 			return fields, tokens
 		}
 		tokens = tokens[1:]
 		f := field{kind: name[0]}
 		switch f.kind {
 		case 's', 'y':
-		case '[', '{', '<':
-			if f.kind == '<' {
+		case '[', '{', '<', '(':
+			if f.tag() {
 				f.size, _ = strconv.Atoi(strings.TrimSuffix(tokens[0], ":"))
 				tokens = tokens[1:]
 			}
@@ -87,6 +88,8 @@ func parseFields(tokens []string) (fields []field, rest []string) {
 	return fields, nil
 }
 
+func (f *field) tag() bool { return f.kind == '<' || f.kind == '(' }
+
 func parseVersions(s string) (minVer, maxVer int16) {
 	if s == "" {
 		return 0, 1<<15 - 1
@@ -107,7 +110,7 @@ func parseVersions(s string) (minVer, maxVer int16) {
 // count in it is not borne out by the bytes that follow. Bytes after the end
 // are allowed, as Kafka allows them.
 func checkShape(fields []field, body []byte, version int16, flexible bool) error {
-	w := walker{src: body, version: version, flexible: flexible}
+	w := walker{src: body, version: version, flexible: flexible, most: maxElements}
 	w.structure(fields)
 	return w.err
 }
@@ -119,6 +122,7 @@ type walker struct {
 	version  int16
 	flexible bool
 	elements int
+	most     int // elements
 	err      error
 }
 
@@ -167,20 +171,24 @@ func (w *walker) length(wide bool) int {
 }
 
 func (w *walker) count(n int) bool {
-	if w.elements += n; w.elements > maxElements {
+	if w.elements += n; w.elements > w.most {
 		w.fail(errTooMany)
 	}
 	return w.err == nil
 }
 
 func (w *walker) structure(fields []field) {
-	for i := range fields {
-		if f := &fields[i]; f.kind != '<' && w.version >= f.min && w.version <= f.max {
-			w.one(f)
-		}
-	}
+	w.fields(fields)
 	if w.flexible {
 		w.tags(fields)
+	}
+}
+
+func (w *walker) fields(fields []field) {
+	for i := range fields {
+		if f := &fields[i]; !f.tag() && w.version >= f.min && w.version <= f.max {
+			w.one(f)
+		}
 	}
 }
 
@@ -219,10 +227,14 @@ func (w *walker) tags(fields []field) {
 			return
 		}
 		for i := range fields {
-			if f := &fields[i]; f.kind == '<' && f.size == tag {
+			if f := &fields[i]; f.tag() && f.size == tag {
 				in := *w
 				in.src = value[:size]
-				in.structure(f.sub)
+				if f.kind == '<' {
+					in.structure(f.sub)
+				} else {
+					in.fields(f.sub)
+				}
 				w.elements, w.err = in.elements, in.err
 			}
 		}

@@ -60,7 +60,7 @@ func TestShapesMatchCodec(t *testing.T) {
 				t.Errorf("%s version %d: flexible is %v", a.name, v, a.flexible(v))
 			}
 			body := req.AppendTo(nil)
-			w := walker{src: body, version: v, flexible: req.IsFlexible()}
+			w := walker{src: body, version: v, flexible: req.IsFlexible(), most: maxElements}
 			w.structure(a.shape)
 			if w.err != nil || len(w.src) != 0 {
 				t.Errorf("%s version %d: %v, %d of %d bytes left", a.name, v, w.err, len(w.src), len(body))

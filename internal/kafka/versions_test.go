@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bytes"
+	"maps"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -29,6 +30,8 @@ func topicID(r *rig, name string) [16]byte {
 	info, _ := r.back.Topic(name)
 	return info.ID
 }
+
+func init() { maps.Copy(versionCases, groupCases) }
 
 var versionCases = map[int16]versionCase{
 	0: {
@@ -121,7 +124,7 @@ var versionCases = map[int16]versionCase{
 			}
 			wantCode(t, "t", m.Topics[0].ErrorCode, nil)
 			wantCode(t, "bad", m.Topics[1].ErrorCode, kerr.InvalidTopicException)
-			wantCode(t, "fresh", m.Topics[2].ErrorCode, nil)
+			wantCode(t, "fresh", m.Topics[2].ErrorCode, kerr.UnknownTopicOrPartition)
 			ps := m.Topics[0].Partitions
 			if len(ps) != 3 || ps[0].Leader != 1 || ps[1].Leader != 2 || ps[2].Leader != -1 || ps[2].ErrorCode != kerr.LeaderNotAvailable.Code {
 				t.Errorf("partitions %+v", ps)
@@ -135,13 +138,17 @@ var versionCases = map[int16]versionCase{
 		func(r *rig, v int16) kmsg.Request {
 			req := kmsg.NewPtrFindCoordinatorRequest()
 			req.CoordinatorKey, req.CoordinatorKeys = "g", []string{"g", "h"}
+			r.back.memGroups.node = 2
 			return req
 		},
 		func(t *testing.T, r *rig, v int16, resp kmsg.Response) {
 			f := resp.(*kmsg.FindCoordinatorResponse)
 			if v < 4 {
-				wantCode(t, "group", f.ErrorCode, kerr.CoordinatorNotAvailable)
-			} else if len(f.Coordinators) != 2 || f.Coordinators[1].Key != "h" || f.Coordinators[1].ErrorMessage == nil {
+				wantCode(t, "group", f.ErrorCode, nil)
+				if f.NodeID != 2 || f.Host != "other" || f.Port != 9093 {
+					t.Errorf("coordinator %+v", f)
+				}
+			} else if len(f.Coordinators) != 2 || f.Coordinators[1].Key != "h" || f.Coordinators[1].Host != "other" || f.Coordinators[1].ErrorCode != 0 {
 				t.Errorf("coordinators %+v", f.Coordinators)
 			}
 		},
@@ -182,7 +189,7 @@ var versionCases = map[int16]versionCase{
 			wantCode(t, "t", ts[1].ErrorCode, kerr.TopicAlreadyExists)
 			wantCode(t, "twice", ts[2].ErrorCode, kerr.InvalidRequest)
 			wantCode(t, "no/slash", ts[3].ErrorCode, kerr.InvalidTopicException)
-			if v >= 5 && (ts[0].NumPartitions != 4 || len(ts[0].Configs) != 1) || v >= 7 && ts[0].TopicID != topicID(r, "new") || v >= 1 && ts[1].ErrorMessage == nil {
+			if v >= 5 && (ts[0].NumPartitions != 4 || len(ts[0].Configs) < 20) || v >= 7 && ts[0].TopicID != topicID(r, "new") || v >= 1 && ts[1].ErrorMessage == nil {
 				t.Errorf("created %+v", ts[0])
 			}
 		},
@@ -259,15 +266,14 @@ var versionCases = map[int16]versionCase{
 				rr.ResourceType, rr.ResourceName = kmsg.ConfigResourceTypeTopic, name
 				req.Resources = append(req.Resources, rr)
 			}
+			req.IncludeSynonyms, req.IncludeDocumentation = true, true
 			return req
 		},
 		func(t *testing.T, r *rig, v int16, resp kmsg.Response) {
 			rs := resp.(*kmsg.DescribeConfigsResponse).Resources
 			wantCode(t, "t", rs[0].ErrorCode, nil)
 			wantCode(t, "none", rs[1].ErrorCode, kerr.UnknownTopicOrPartition)
-			if len(rs[0].Configs) != 1 || *rs[0].Configs[0].Value != "1048588" {
-				t.Errorf("%+v", rs[0].Configs)
-			}
+			checkDescribed(t, v, rs[0].Configs)
 		},
 	},
 	37: {
@@ -294,13 +300,17 @@ var versionCases = map[int16]versionCase{
 	60: {
 		func(r *rig, v int16) kmsg.Request {
 			req := kmsg.NewPtrDescribeClusterRequest()
-			req.EndpointType = 1
+			req.EndpointType, req.IncludeFencedBrokers, req.IncludeClusterAuthorizedOperations = 1, true, true
+			r.back.absent = []Broker{{ID: 3, Host: "gone", Port: 9094}}
 			return req
 		},
 		func(t *testing.T, r *rig, v int16, resp kmsg.Response) {
 			c := resp.(*kmsg.DescribeClusterResponse)
 			wantCode(t, "cluster", c.ErrorCode, nil)
-			if c.ClusterID != "mem-cluster" || len(c.Brokers) != 2 || c.ControllerID != 1 || *c.Brokers[0].Rack != "a" || c.Brokers[1].Rack != nil {
+			if c.ClusterID != "mem-cluster" || len(c.Brokers) != 2+int(v/2) || c.ControllerID != 1 || *c.Brokers[0].Rack != "a" || c.Brokers[1].Rack != nil {
+				t.Errorf("%+v", c)
+			}
+			if c.ClusterAuthorizedOperations != clusterOperations || v >= 2 && !c.Brokers[2].IsFenced {
 				t.Errorf("%+v", c)
 			}
 		},

@@ -18,8 +18,9 @@ type outcome struct {
 }
 
 type batchOutcome struct {
-	base int64
-	err  error
+	base      int64
+	duplicate bool // of a batch that was stored before, at base
+	err       error
 }
 
 // ApplyBatch implements replication.StateMachine.
@@ -62,14 +63,21 @@ func (p *Partition) applyCommand(l *raft.Log) (*outcome, error) {
 	switch c.kind {
 	case kindBatches:
 		return p.applyBatches(l, c)
+	case kindTermBatches:
+		if uint64(c.arg[0]) != l.Term {
+			return &outcome{err: ErrOtherTerm}, nil
+		}
+		return p.applyBatches(l, c)
 	case kindEpochStart:
 		p.state.epoch = int32(l.Term)
 		p.state.epochs = p.state.epochs.begin(int32(l.Term), p.log.State().Next)
+		p.state.active.begin(p.log, c.time)
 		return &outcome{}, p.setSegmentBytes(c.arg[0])
 	case kindLogStart:
 		start := min(c.arg[0], p.log.State().Next)
 		p.log.SetStart(start)
 		p.state.epochs = p.state.epochs.trim(start)
+		p.freeSoon(p.log)
 	case kindReached:
 		if c.arg[0] > p.state.reached[0] || c.arg[0] == p.state.reached[0] && c.arg[1] > p.state.reached[1] {
 			p.state.reached = c.arg
@@ -78,6 +86,10 @@ func (p *Partition) applyCommand(l *raft.Log) (*outcome, error) {
 		p.state.producers.expire(c.arg[0])
 	case kindSegmentBytes:
 		return &outcome{}, p.setSegmentBytes(c.arg[0])
+	case kindRoll:
+		p.log.Roll(c.arg[0])
+	case kindCompact:
+		p.noteCompaction(c)
 	}
 	return &outcome{}, nil
 }
@@ -95,11 +107,11 @@ func (p *Partition) applyBatches(l *raft.Log, c command) (*outcome, error) {
 		if b, rest, err = seglog.NextBatch(rest); err != nil {
 			return nil, err
 		}
-		base, err := p.applyOne(b, int32(l.Term), c.time)
+		base, duplicate, err := p.applyOne(b, int32(l.Term), c.time)
 		if err != nil && !isVerdict(err) {
 			return nil, err
 		}
-		out.batches = append(out.batches, batchOutcome{base, err})
+		out.batches = append(out.batches, batchOutcome{base, duplicate, err})
 	}
 	out.logStart = p.log.Start()
 	return out, nil
@@ -110,28 +122,29 @@ func isVerdict(err error) bool {
 	return errors.Is(err, ErrOutOfOrderSequence) || errors.Is(err, ErrDuplicateSequence) || errors.Is(err, ErrProducerEpoch)
 }
 
-func (p *Partition) applyOne(b seglog.Batch, epoch int32, time int64) (base int64, err error) {
+func (p *Partition) applyOne(b seglog.Batch, epoch int32, time int64) (base int64, duplicate bool, err error) {
 	id := b.ProducerID()
 	first, last := b.BaseSequence(), int32(0)
 	if id >= 0 {
 		last = lastSequence(first, b.LastOffsetDelta())
 		base, duplicate, err := p.state.producers.check(id, b.ProducerEpoch(), first, last)
 		if err != nil {
-			return -1, err
+			return -1, false, err
 		}
 		if duplicate {
-			return base, nil
+			return base, true, nil
 		}
 	}
 	base = p.next
 	if err := p.log.Append(b, base, epoch); err != nil {
-		return -1, err
+		return -1, false, err
 	}
 	p.next = base + int64(b.LastOffsetDelta()) + 1
+	p.state.active.begin(p.log, time)
 	if id >= 0 {
 		p.state.producers.store(id, b.ProducerEpoch(), sequenced{first, last, base}, time)
 	}
-	return base, nil
+	return base, false, nil
 }
 
 // ensureLog opens the segments empty, when raft had no manifest to restore.
@@ -180,7 +193,6 @@ func (p *Partition) Snapshot() (raft.FSMSnapshot, error) {
 		return nil, err
 	}
 	return &snapshot{log: p.log, sweep: p.sweepStaged, manifest: Manifest{
-		Version:      manifestVersion,
 		Log:          p.log.State(),
 		Epoch:        p.state.epoch,
 		Epochs:       p.state.epochs,
@@ -188,7 +200,10 @@ func (p *Partition) Snapshot() (raft.FSMSnapshot, error) {
 		ExpiredID:    p.state.producers.expired,
 		Reached:      p.state.reached,
 		SegmentBytes: p.state.segmentBytes,
-	}}, nil
+		ActiveSince:  p.state.active.since,
+		Compactions:  p.state.compactions.pending(p.log),
+		CompactSeq:   p.state.compactions.seq,
+	}.versioned()}, nil
 }
 
 // Restore implements replication.StateMachine: at start it cuts the segments to
@@ -228,7 +243,13 @@ func (p *Partition) restore(m Manifest) error {
 	p.mu.Unlock()
 	p.state = state{
 		epoch: m.Epoch, epochs: m.Epochs, reached: m.Reached, segmentBytes: m.SegmentBytes,
-		producers: restoreProducers(m.Producers, m.ExpiredID),
+		producers:   restoreProducers(m.Producers, m.ExpiredID),
+		compactions: compactions{seq: m.CompactSeq, list: m.Compactions},
 	}
-	return p.openLog(m.Log)
+	if err := p.openLog(m.Log); err != nil {
+		return err
+	}
+	p.state.active.begin(p.log, m.ActiveSince)
+	p.tellCompactions()
+	return nil
 }

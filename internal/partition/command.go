@@ -15,6 +15,13 @@ const (
 	kindReached      kind = 4
 	kindExpire       kind = 5
 	kindSegmentBytes kind = 6
+	// kindTermBatches are batches that count only in the term in which they were
+	// meant to be proposed.
+	kindTermBatches kind = 7
+	kindRoll        kind = 8
+	kindCompact     kind = 9
+
+	lastKind = kindCompact
 )
 
 const (
@@ -33,7 +40,7 @@ func args(k kind) int {
 	switch k {
 	case kindBatches:
 		return 0
-	case kindReached:
+	case kindReached, kindCompact:
 		return 2
 	default:
 		return 1
@@ -59,7 +66,7 @@ func decodeCommand(ext []byte) (c command, err error) {
 		return c, fmt.Errorf("entry has version %d, this program knows %d: run a newer one", ext[0], commandVersion)
 	}
 	c.kind = kind(ext[1])
-	if c.kind < kindBatches || c.kind > kindSegmentBytes {
+	if c.kind < kindBatches || c.kind > lastKind {
 		return c, fmt.Errorf("entry has kind %d, which this program does not know: run a newer one", c.kind)
 	}
 	c.time = int64(binary.BigEndian.Uint64(ext[2:]))

@@ -24,6 +24,9 @@
 //	kind 4 reached        i64 epoch, i64 generation of the assignment
 //	kind 5 expire         i64 time in ms       forget producers idle since then
 //	kind 6 segment bytes  i64                  a changed topic configuration
+//	kind 7 term batches   i64 term             data: record batches, void in another term
+//	kind 8 roll           i64 base offset      seal the active segment, if it begins there
+//	kind 9 compact        i64 offset up to which, i64 ms that new tombstones stay
 //
 // Integers are big endian.
 //
@@ -32,6 +35,15 @@
 // All replicas apply the same entries and reach the same state, byte for byte,
 // segments included. So apply reads no clock and no configuration: time, the
 // log start and the size of segments come in entries, from the leader.
+//
+// # Compaction
+//
+// The leader decides when a log is compacted, and up to where (compactplan.go);
+// the entry that says so only notes it. Each replica carries out what was noted,
+// in order, in the background (compact.go), on segments that are sealed and so
+// the same everywhere: replicas end with the same files, at different times. What
+// was noted and not carried out yet is in the manifest. By the entry's time
+// tombstones come and go.
 //
 // # Manifests
 //

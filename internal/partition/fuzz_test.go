@@ -13,7 +13,7 @@ import (
 )
 
 func FuzzDecodeCommand(f *testing.F) {
-	for k := kindBatches; k <= kindSegmentBytes; k++ {
+	for k := kindBatches; k <= lastKind; k++ {
 		f.Add(command{kind: k, time: 7, arg: [2]int64{1, 2}}.encode())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -38,7 +38,7 @@ func FuzzDecodeManifest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if m.Version != manifestVersion || m.SegmentBytes < 1 || m.Log.Start < 0 || m.Log.Next < m.Log.Start {
+		if m.Version < 1 || m.Version > manifestVersion || m.SegmentBytes < 1 || m.Log.Start < 0 || m.Log.Next < m.Log.Start {
 			t.Fatalf("took %+v", m)
 		}
 		again, err := json.Marshal(&m)

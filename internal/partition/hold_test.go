@@ -10,7 +10,7 @@ import (
 func TestHold(t *testing.T) {
 	p := &Partition{ready: make(chan struct{}, 1), accepting: true}
 	p.queue = []pending{{batch: []byte("a")}, {batch: make([]byte, maxEntryBytes)}}
-	if n := len(p.take()); n != 1 {
+	if n := len(p.take(smallSegment)); n != 1 {
 		t.Fatalf("took %d batches, want the first", n)
 	}
 	held := make(chan func())
@@ -24,12 +24,12 @@ func TestHold(t *testing.T) {
 	}
 	p.landed()
 	release := <-held
-	if n := len(p.take()); n > 0 {
+	if n := len(p.take(smallSegment)); n > 0 {
 		t.Fatalf("took %d batches while the queue is held", n)
 	}
 	release()
 	<-p.ready
-	if n := len(p.take()); n != 1 {
+	if n := len(p.take(smallSegment)); n != 1 {
 		t.Fatalf("took %d batches after the release, want the second", n)
 	}
 	ended, cancel := context.WithCancel(t.Context())

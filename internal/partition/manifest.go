@@ -20,23 +20,46 @@ type Manifest struct {
 	ExpiredID    int64           `json:"expired_producer_id"` // the highest; -1 is none
 	Reached      [2]int64        `json:"reached"`             // epoch and generation of the assignment
 	SegmentBytes int64           `json:"segment_bytes"`
+	ActiveSince  int64           `json:"active_since,omitempty"` // ms: when the active segment was begun
+	// Compactions were decided and not carried out yet, oldest first. CompactSeq is
+	// the number of the last that was decided.
+	Compactions []Compaction `json:"compactions,omitempty"`
+	CompactSeq  int64        `json:"compact_seq,omitempty"`
 }
 
 const (
-	manifestVersion = 1
+	// manifestVersion 2 has generations of segments and compactions. A manifest
+	// without any is written as version 1, which older programs read.
+	manifestVersion = 2
 	maxManifest     = 64 << 20 // bytes
 )
+
+// versioned gives a manifest the lowest version that tells all that is in it.
+func (m Manifest) versioned() Manifest {
+	m.Version = manifestVersion
+	if m.Log.Plain() && m.CompactSeq == 0 {
+		m.Version = 1
+	}
+	return m
+}
 
 // DecodeManifest reads a partition's raft snapshot.
 func DecodeManifest(b []byte) (m Manifest, err error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return m, fmt.Errorf("manifest: %w", err)
 	}
-	if m.Version != manifestVersion {
+	if m.Version < 1 || m.Version > manifestVersion {
 		return m, fmt.Errorf("manifest has version %d, this program knows %d: run a newer one", m.Version, manifestVersion)
 	}
 	if m.SegmentBytes <= 0 || m.Log.Start < 0 || m.Log.Next < m.Log.Start {
 		return m, fmt.Errorf("manifest: log start %d, next offset %d and segment bytes %d do not fit", m.Log.Start, m.Log.Next, m.SegmentBytes)
+	}
+	last := m.Log.Compacted.Seq
+	for _, c := range m.Compactions {
+		if c.Seq <= last || c.Seq > m.CompactSeq || c.UpTo < 0 || c.SegmentBytes <= 0 {
+			return m, fmt.Errorf("manifest: compaction %+v does not fit", c)
+		}
+		last = c.Seq
 	}
 	return m, nil
 }

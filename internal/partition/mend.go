@@ -3,6 +3,7 @@ package partition
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/raftsman/raftsman/internal/seglog"
 	"github.com/raftsman/raftsman/internal/vfs"
@@ -29,9 +30,8 @@ func damagedBy(err error, st seglog.State) *DamagedError {
 	if !errors.As(err, &damage) {
 		return nil
 	}
-	base, ok := seglog.SegmentBase(damage.File)
 	for i, info := range st.Segments {
-		if ok && info.Base == base {
+		if info.FileName() == filepath.Base(damage.File) {
 			return &DamagedError{Segment: info, Active: i == len(st.Segments)-1, Damage: damage}
 		}
 	}
@@ -144,7 +144,21 @@ func (p *Partition) ReadSegment(segment int64, b []byte, off int64) (n int, err 
 	return pin.ReadAt(segment, b, off)
 }
 
+// Segment describes the segment that begins at base; nothing if there is none.
+func (p *Partition) Segment(base int64) (info seglog.SegmentInfo) {
+	log, err := p.stored()
+	if err != nil {
+		return info
+	}
+	for _, s := range log.OldestSegments() {
+		if s.Base == base {
+			info = s
+		}
+	}
+	return info
+}
+
 // SegmentFile is the name of a segment's file in a replica's directory.
-func SegmentFile(dir string, segment int64) string {
-	return vfs.Join(dir, "log", seglog.FileName(segment))
+func SegmentFile(dir string, segment, generation int64) string {
+	return vfs.Join(dir, "log", seglog.FileName(segment, generation))
 }

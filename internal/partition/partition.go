@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/raftsman/raftsman/internal/seglog"
@@ -32,11 +33,19 @@ type Config struct {
 	// OnDamage is told of a segment that can't be read while the replica is open.
 	// It must not block.
 	OnDamage func(segment int64, err *seglog.DamageError)
+	// OnCompaction is told that there is something for Compact to do. It must not
+	// block; nil if nobody compacts.
+	OnCompaction func()
 	// OnStatus is told each change of leadership. It must not block.
 	OnStatus func(replication.Status)
-	Logger   *slog.Logger
+	// Metrics of the node; may be nil.
+	Metrics *Metrics
+	Logger  *slog.Logger
 	// Now is the wall clock, for append times and retention.
 	Now func() time.Time
+	// UpkeepInterval is how often the leader looks whether something is due:
+	// retention, a compaction, a new segment. Default 5 s.
+	UpkeepInterval time.Duration
 }
 
 // Settings are a topic's configuration. They may change at any time and matter
@@ -44,9 +53,26 @@ type Config struct {
 // entries.
 type Settings struct {
 	SegmentBytes    int64         // segment.bytes
+	SegmentTime     time.Duration // segment.ms: the active segment's age at which a new one begins; 0 is none
 	RetentionTime   time.Duration // retention.ms; < 0 is for ever
 	RetentionBytes  int64         // retention.bytes; < 0 is no limit
 	MaxMessageBytes int32         // max.message.bytes
+
+	// CleanupDelete and CleanupCompact are cleanup.policy. With neither nothing is
+	// removed.
+	CleanupDelete, CleanupCompact bool
+	MinCompactionLag              time.Duration // min.compaction.lag.ms: younger records are not compacted
+	MaxCompactionLag              time.Duration // max.compaction.lag.ms: older ones are, however few; 0 is no limit
+	DeleteRetention               time.Duration // delete.retention.ms: how long tombstones stay after compaction has met them
+	MinCleanableRatio             float64       // min.cleanable.dirty.ratio, 0 to 1
+
+	// LogAppendTime is message.timestamp.type=LogAppendTime: the leader's clock is
+	// the time of every record, and the bounds below don't apply.
+	LogAppendTime bool
+	// TimestampBeforeMax and TimestampAfterMax bound how far a record's CreateTime
+	// may be behind and ahead of the leader's clock
+	// (message.timestamp.before.max.ms and .after.max.ms); 0 is no limit.
+	TimestampBeforeMax, TimestampAfterMax time.Duration
 }
 
 // state is what manifests carry beside the log.
@@ -56,6 +82,8 @@ type state struct {
 	producers    *producers
 	reached      [2]int64
 	segmentBytes int64
+	active       active
+	compactions  compactions
 }
 
 // Offsets of a partition.
@@ -70,12 +98,14 @@ type Partition struct {
 	cfg    Config
 	logger *slog.Logger
 	group  *replication.Group
+	opened atomic.Pointer[replication.Group] // group, once Open has it
 
 	// applyMu is held by raft's apply goroutine and by what must not run beside it.
 	applyMu sync.Mutex
 	state   state
 	next    int64
 	broken  error
+	stuck   atomic.Bool   // the last Compact failed
 	damaged *DamagedError // why the segments can't be opened
 
 	// mu guards what readers see.
@@ -86,7 +116,7 @@ type Partition struct {
 	history  epochs
 	leading  bool // may serve: leads, and the epoch start of the term was applied
 	status   replication.Status
-	changed  chan struct{} // closed when the high watermark or leading changes; nil when nobody waits
+	watchers map[Watcher]struct{}
 	settings Settings
 	closed   bool
 	stagePin *seglog.Pin // live segments that a complete staging relies on
@@ -136,6 +166,7 @@ func Open(cfg Config) (*Partition, error) {
 		}
 		return nil, err
 	}
+	p.opened.Store(p.group)
 	p.applyMu.Lock()
 	if err := p.ensureLog(); err != nil {
 		p.fail(err)
@@ -164,6 +195,9 @@ func (p *Partition) SetSettings(s Settings) {
 	p.settings = s
 	p.mu.Unlock()
 }
+
+// MaxBatch is the size of the largest batch that is taken for now.
+func (p *Partition) MaxBatch() int { return int(p.currentSettings().MaxMessageBytes) }
 
 func (p *Partition) currentSettings() Settings {
 	p.mu.Lock()
@@ -200,7 +234,7 @@ func (p *Partition) publish() {
 	p.reached = p.state.reached
 	p.history = p.state.epochs
 	now := Offsets{Start: p.log.Start(), HighWatermark: p.next, Epoch: p.state.epoch}
-	wake := now.HighWatermark != p.offsets.HighWatermark
+	wake := now != p.offsets
 	p.offsets = now
 	p.leadingLocked()
 	if wake {
@@ -218,10 +252,10 @@ func (p *Partition) leadingLocked() {
 }
 
 func (p *Partition) wakeLocked() {
-	if p.changed != nil {
-		close(p.changed)
-		p.changed = nil
+	for w := range p.watchers {
+		w.Ring()
 	}
+	clear(p.watchers)
 }
 
 // run has one term of leadership after another until ctx ends.
@@ -324,6 +358,7 @@ func (p *Partition) Close() error {
 	}
 	p.closed = true
 	p.leadingLocked()
+	p.wakeLocked()
 	p.mu.Unlock()
 	// The proposer first: raft does not answer every entry that is in flight
 	// when it shuts down. While it runs each one ends, at the latest when a leader

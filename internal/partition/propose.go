@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -12,13 +13,17 @@ import (
 type AppendResult struct {
 	BaseOffset int64 // of the batch's first record; -1 with an error
 	LogStart   int64
+	AppendTime int64 // ms, with LogAppendTime; else -1
 	Err        error
 }
 
 // pending is a batch that waits for its place in an entry, and then for its commit.
 type pending struct {
 	batch []byte
+	term  uint64 // in which it counts; 0 is any
 	done  func(AppendResult)
+	// appendTime is the batch's, once it is in an entry; 0 with CreateTime.
+	appendTime int64
 }
 
 const (
@@ -34,13 +39,31 @@ const (
 // when it is known to be refused. With ErrNotLeader the batch may or may not
 // have been stored. The batch belongs to the partition from now on.
 func (p *Partition) Append(batch []byte, done func(AppendResult)) {
-	if err := p.enqueue(batch, done); err != nil {
-		done(AppendResult{BaseOffset: -1, LogStart: -1, Err: err})
+	p.append(0, batch, done)
+}
+
+// AppendIn is Append for a batch that counts only if it is committed in the
+// given term: what was decided by the state of one term of leadership can't get
+// into the log of a later one.
+func (p *Partition) AppendIn(term uint64, batch []byte, done func(AppendResult)) {
+	p.append(term, batch, done)
+}
+
+func (p *Partition) append(term uint64, batch []byte, done func(AppendResult)) {
+	if err := p.enqueue(term, batch, done); err != nil {
+		done(AppendResult{BaseOffset: -1, LogStart: -1, AppendTime: -1, Err: err})
 	}
 }
 
-func (p *Partition) enqueue(batch []byte, done func(AppendResult)) error {
-	b, err := check(batch, p.currentSettings().MaxMessageBytes)
+func (p *Partition) enqueue(term uint64, batch []byte, done func(AppendResult)) error {
+	s := p.currentSettings()
+	b, err := check(batch, s.MaxMessageBytes)
+	if err == nil {
+		err = s.checkTimes(b, p.cfg.Now)
+	}
+	if err == nil && s.CleanupCompact {
+		err = p.checkKeys(b)
+	}
 	if err != nil {
 		return err
 	}
@@ -52,7 +75,7 @@ func (p *Partition) enqueue(batch []byte, done func(AppendResult)) error {
 	if p.queued > maxQueued {
 		return ErrBusy
 	}
-	p.queue = append(p.queue, pending{b, done})
+	p.queue = append(p.queue, pending{batch: b, term: term, done: done})
 	p.queued += len(b)
 	if len(p.queue) == 1 {
 		p.poke()
@@ -67,12 +90,14 @@ var ErrBusy = errors.New("too much is waiting to be committed, try again")
 type flight struct {
 	future raft.ApplyFuture
 	items  []pending
+	began  time.Time
 }
 
 // lead is one term of leadership. It returns when ctx ends or the term was lost.
 func (p *Partition) lead(ctx context.Context, term uint64) {
+	size := p.segmentBytes()
 	for {
-		err := p.group.Propose(nil, p.command(kindEpochStart, p.currentSettings().SegmentBytes)).Error()
+		err := p.group.Propose(nil, p.command(kindEpochStart, size)).Error()
 		if err == nil {
 			break
 		}
@@ -93,12 +118,12 @@ func (p *Partition) lead(ctx context.Context, term uint64) {
 	go func() {
 		defer close(completed)
 		for f := range flights {
-			complete(f)
+			p.complete(f)
 			p.landed()
 		}
 	}()
 	keeper := p.startKeeper(ctx)
-	p.propose(ctx, flights)
+	p.propose(ctx, flights, size)
 	close(flights)
 	<-completed
 	<-keeper
@@ -137,15 +162,26 @@ func (p *Partition) highWatermark() int64 {
 	return p.offsets.HighWatermark
 }
 
-// propose turns what is queued into entries until ctx ends.
-func (p *Partition) propose(ctx context.Context, flights chan<- flight) {
+// propose turns what is queued into entries until ctx ends. size is that of new
+// segments, by the last entry that said so.
+func (p *Partition) propose(ctx context.Context, flights chan<- flight, size int64) {
 	for {
 		for ctx.Err() == nil {
-			items := p.take()
+			items := p.take(size)
 			if len(items) == 0 {
 				break
 			}
-			f := flight{p.group.Propose(gather(items), p.command(kindBatches)), items}
+			if now := p.segmentBytes(); now != size {
+				size = now
+				p.group.Propose(nil, p.command(kindSegmentBytes, size)) // if it is lost the keeper sees to it
+			}
+			p.stamp(items)
+			head := p.command(kindBatches)
+			if term := items[0].term; term != 0 {
+				head = p.command(kindTermBatches, int64(term))
+			}
+			began := time.Now()
+			f := flight{p.group.Propose(gather(items), head), items, began}
 			// Blocks while enough is in flight; what comes meanwhile shares the
 			// next entry. The completer always ends: raft answers every future.
 			flights <- f
@@ -158,23 +194,27 @@ func (p *Partition) propose(ctx context.Context, flights chan<- flight) {
 	}
 }
 
-// take removes the batches of one entry from the queue; none while proposals are
-// held back.
-func (p *Partition) take() []pending {
+// take removes the batches of one entry from the queue, while new segments are of
+// a size; none while proposals are held back.
+func (p *Partition) take(size int64) []pending {
+	most := math.MaxInt
+	if size < smallSegment {
+		most = smallEntry
+	}
 	p.queueMu.Lock()
 	defer p.queueMu.Unlock()
 	if p.holds > 0 || len(p.queue) == 0 {
 		return nil
 	}
 	p.flying++
-	n, size := 0, 0
-	for n < len(p.queue) && (n == 0 || size+len(p.queue[n].batch) <= maxEntryBytes) {
-		size += len(p.queue[n].batch)
+	n, bytes := 0, 0
+	for n < min(len(p.queue), most) && (n == 0 || bytes+len(p.queue[n].batch) <= maxEntryBytes && p.queue[n].term == p.queue[0].term) {
+		bytes += len(p.queue[n].batch)
 		n++
 	}
 	items := p.queue[:n:n]
 	p.queue = p.queue[n:]
-	p.queued -= size
+	p.queued -= bytes
 	if len(p.queue) == 0 {
 		p.queue = nil
 	}
@@ -198,7 +238,7 @@ func gather(items []pending) []byte {
 }
 
 // complete waits for an entry and answers its producers.
-func complete(f flight) {
+func (p *Partition) complete(f flight) {
 	if err := f.future.Error(); err != nil {
 		refuse(f.items, proposeError(err))
 		return
@@ -212,16 +252,17 @@ func complete(f flight) {
 	case len(out.batches) != len(f.items):
 		refuse(f.items, ErrStorage)
 	default:
+		p.cfg.Metrics.committed(f, out)
 		for i, it := range f.items {
 			b := out.batches[i]
-			it.done(AppendResult{BaseOffset: b.base, LogStart: out.logStart, Err: b.err})
+			it.done(AppendResult{BaseOffset: b.base, LogStart: out.logStart, AppendTime: p.appendTime(it, b), Err: b.err})
 		}
 	}
 }
 
 func refuse(items []pending, err error) {
 	for _, it := range items {
-		it.done(AppendResult{BaseOffset: -1, LogStart: -1, Err: err})
+		it.done(AppendResult{BaseOffset: -1, LogStart: -1, AppendTime: -1, Err: err})
 	}
 }
 

@@ -37,24 +37,63 @@ func (p *Partition) Offsets() (o Offsets, leading bool) {
 	return p.offsets, p.leading
 }
 
-var closedChan = func() chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
-
-// Wait returns a channel that is closed once the high watermark has passed
-// offset or the leadership changed; it may be closed earlier.
-func (p *Partition) Wait(offset int64) <-chan struct{} {
+// Closed says that Close was called: the replica will not serve any more.
+func (p *Partition) Closed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.offsets.HighWatermark > offset || !p.leading {
-		return closedChan
+	return p.closed
+}
+
+// ReadFollower is Read on a replica that follows a leader. What is above the high
+// watermark known here may exist: ErrNotAvailable. While somebody waits for it,
+// the leader is asked to tell soon what is committed.
+func (p *Partition) ReadFollower(offset int64, maxBytes int, minOne bool) (seglog.Data, Offsets, error) {
+	p.mu.Lock()
+	log, o, follows := p.log, p.offsets, !p.closed && p.log != nil && !p.status.Leading && p.status.Leader != 0
+	p.mu.Unlock()
+	switch {
+	case !follows:
+		return seglog.Data{}, o, ErrNotLeader
+	case offset < o.Start:
+		return seglog.Data{}, o, ErrOutOfRange
+	case offset >= o.HighWatermark:
+		p.group.FollowCommits()
+		if offset > o.HighWatermark {
+			return seglog.Data{}, o, ErrNotAvailable
+		}
+		return seglog.Data{}, o, nil
 	}
-	if p.changed == nil {
-		p.changed = make(chan struct{})
+	data, err := log.Read(offset, maxBytes, minOne, o.HighWatermark)
+	if errors.Is(err, seglog.ErrOutOfRange) {
+		err = ErrOutOfRange
 	}
-	return p.changed
+	return data, o, err
+}
+
+// Watcher is told that something has changed. Ring is called with locks held: it
+// neither blocks nor calls back.
+type Watcher interface{ Ring() }
+
+// Watch has w rung, once, when the offsets or the leadership are others than were
+// seen, at once if they are already, or when the replica closes.
+func (p *Partition) Watch(w Watcher, seen Offsets, leading bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.offsets != seen || p.leading != leading {
+		w.Ring()
+		return
+	}
+	if p.watchers == nil {
+		p.watchers = make(map[Watcher]struct{})
+	}
+	p.watchers[w] = struct{}{}
+}
+
+// Unwatch ends a Watch.
+func (p *Partition) Unwatch(w Watcher) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.watchers, w)
 }
 
 // OffsetForTimestamp returns the first record whose timestamp is at least ts
@@ -91,6 +130,13 @@ func (p *Partition) reading() (*seglog.Log, int64, epochs, error) {
 		return nil, 0, nil, ErrNotLeader
 	}
 	return p.log, p.offsets.HighWatermark, p.history, nil
+}
+
+// EpochAt is the leader epoch of an offset; -1 if it is not known.
+func (p *Partition) EpochAt(offset int64) int32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.history.at(offset)
 }
 
 // EpochEnd answers OffsetForLeaderEpoch; see epochs.end.

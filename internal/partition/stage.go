@@ -99,11 +99,8 @@ func (p *Partition) Source(manifest []byte) (replication.Source, error) {
 		return nil, ErrClosed
 	}
 	pin := p.log.Pin()
-	for _, info := range m.Log.Segments {
-		if have, ok := pin.Len(info.Base); !ok || have < info.Bytes {
-			err := fmt.Errorf("segment %d of the manifest is gone, a newer manifest does not name it", info.Base)
-			return nil, errors.Join(err, pin.Close())
-		}
+	if err := pin.Serve(m.Log); err != nil {
+		return nil, errors.Join(fmt.Errorf("a newer manifest names other segments: %w", err), pin.Close())
 	}
 	return pin, nil
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func TestCommandRoundTrip(t *testing.T) {
-	for k := kindBatches; k <= kindSegmentBytes; k++ {
+	for k := kindBatches; k <= lastKind; k++ {
 		want := command{kind: k, time: 1700000000000}
 		for i := range args(k) {
 			want.arg[i] = int64(i) - 5
@@ -44,6 +44,21 @@ func TestEpochs(t *testing.T) {
 	}
 }
 
+func TestSegmentBytes(t *testing.T) {
+	for _, c := range []struct {
+		want     int64
+		segments int
+		size     int64
+	}{
+		{14, 0, 14}, {14, 255, 14}, {14, 256, 1 << 10}, {14, 287, 1 << 10}, {14, 288, 2 << 10}, {14, 576, 1 << 20}, {14, 1 << 30, 1 << 20},
+		{1500, 256, 1500}, {1500, 288, 2 << 10}, {1 << 20, 1 << 30, 1 << 20}, {2 << 30, 1 << 30, 2 << 30},
+	} {
+		if got := segmentBytes(c.want, c.segments); got != c.size {
+			t.Errorf("%d wanted with %d segments: %d", c.want, c.segments, got)
+		}
+	}
+}
+
 func TestRetain(t *testing.T) {
 	now := time.UnixMilli(1_000_000)
 	seg := func(base, bytes, ts int64) seglog.SegmentInfo {
@@ -54,17 +69,22 @@ func TestRetain(t *testing.T) {
 		s     Settings
 		start int64
 	}{
-		"no limits":               {Settings{RetentionTime: -1, RetentionBytes: -1}, 0},
-		"one is too old":          {Settings{RetentionTime: 600 * time.Second, RetentionBytes: -1}, 10},
-		"all but the active":      {Settings{RetentionTime: 200 * time.Second, RetentionBytes: -1}, 20},
-		"all, the active as well": {Settings{RetentionTime: 50 * time.Second, RetentionBytes: -1}, 25},
-		"too many bytes":          {Settings{RetentionTime: -1, RetentionBytes: 150}, 10},
-		"just enough bytes":       {Settings{RetentionTime: -1, RetentionBytes: 151}, 0},
-		"the active stays":        {Settings{RetentionTime: -1, RetentionBytes: 0}, 20},
+		"no limits":               {Settings{CleanupDelete: true, RetentionTime: -1, RetentionBytes: -1}, 0},
+		"one is too old":          {Settings{CleanupDelete: true, RetentionTime: 600 * time.Second, RetentionBytes: -1}, 10},
+		"all but the active":      {Settings{CleanupDelete: true, RetentionTime: 200 * time.Second, RetentionBytes: -1}, 20},
+		"all, the active as well": {Settings{CleanupDelete: true, RetentionTime: 50 * time.Second, RetentionBytes: -1}, 25},
+		"too many bytes":          {Settings{CleanupDelete: true, RetentionTime: -1, RetentionBytes: 150}, 10},
+		"just enough bytes":       {Settings{CleanupDelete: true, RetentionTime: -1, RetentionBytes: 151}, 0},
+		"never by cleanup.policy": {Settings{CleanupCompact: true, RetentionTime: 1, RetentionBytes: 1}, 0},
+		"the active stays":        {Settings{CleanupDelete: true, RetentionTime: -1, RetentionBytes: 0}, 20},
 	} {
-		start := retain(seglog.State{Next: 25, Segments: three}, c.s, now)
+		start := retain(seglog.State{Next: 25, Segments: three}, c.s, now, false)
 		if start != c.start {
 			t.Errorf("%s: got start %d, want %d", name, start, c.start)
+		}
+		start = retain(seglog.State{Next: 25, Segments: three}, c.s, now, true)
+		if want := min(c.start, 20); start != want {
+			t.Errorf("%s, the active segment is new: got start %d, want %d", name, start, want)
 		}
 	}
 }

@@ -128,6 +128,8 @@
 //
 // # Non-obvious
 //
+//   - A heartbeat's call may last for seconds: it is held while all is well
+//     (hold.go). Who verifies leadership must say so first (Transport.Hurry).
 //   - SetHeartbeatHandler does nothing: raft's fast path runs appendEntries
 //     beside its main loop (hashicorp/raft 695).
 //   - A pipeline never closes its consumer channel (raft would read a nil

@@ -25,6 +25,7 @@ type beat struct {
 	resp raft.AppendEntriesResponse
 	err  error
 	done chan struct{} // nil if nobody waits
+	held *hold         // that this repeats; resp and err go to it
 }
 
 const (
@@ -66,6 +67,11 @@ func (q *beats) flush() {
 	all := q.waiting
 	q.waiting, q.armed = nil, false
 	q.mu.Unlock()
+	q.sendAll(all)
+}
+
+// sendAll sends beats in as few frames as may be.
+func (q *beats) sendAll(all []*beat) {
 	for len(all) > 0 {
 		n := min(len(all), maxBeats)
 		q.send(all[:n])
@@ -108,24 +114,34 @@ func (bc *beatCall) resolve(payload []byte, err error) {
 	c := cursor{b: payload}
 	version := c.u8()
 	for _, b := range bc.batch {
-		b.err = err
+		var resp raft.AppendEntriesResponse
+		err := err
 		if err == nil {
 			flags := c.u8()
-			b.resp = raft.AppendEntriesResponse{RPCHeader: raftHeader(version, b.dst), Term: c.u64(), LastLog: c.u64()}
+			resp = raft.AppendEntriesResponse{RPCHeader: raftHeader(version, b.dst), Term: c.u64(), LastLog: c.u64()}
 			commit := c.u64()
-			b.resp.Success, b.resp.NoRetryBackoff = flags&beatSuccess != 0, flags&beatNoRetry != 0
+			resp.Success, resp.NoRetryBackoff = flags&beatSuccess != 0, flags&beatNoRetry != 0
 			switch {
 			case flags&beatUnknown != 0:
-				b.err = ErrUnknownReplica
+				err = ErrUnknownReplica
 			case flags&beatMissed != 0:
-				b.err = errMissed
-			case b.resp.Term <= b.term:
+				err = errMissed
+			case resp.Term <= b.term:
 				b.t.progress.noteBeat(b.dst, b.term, commit)
 			}
 		}
-		if b.done != nil {
-			close(b.done)
-		}
+		b.answered(resp, err)
+	}
+}
+
+func (b *beat) answered(resp raft.AppendEntriesResponse, err error) {
+	if b.held != nil {
+		b.held.answered(resp, err)
+		return
+	}
+	b.resp, b.err = resp, err
+	if b.done != nil {
+		close(b.done)
 	}
 }
 
@@ -159,7 +175,11 @@ func (t *Transport) heartbeat(id raft.ServerID, args *raft.AppendEntriesRequest,
 			return err
 		}
 		*resp = b.resp
-		return nil
+		again, err := t.hold(ctx, p, b, resp)
+		if again || err != nil && patient && ctx.Err() == nil {
+			continue
+		}
+		return err
 	}
 }
 
@@ -185,13 +205,6 @@ func (t *Transport) awaitPeer(ctx context.Context, dst, term uint64, wait bool) 
 		return changed, err
 	})
 	return to, err
-}
-
-// Hurry makes heartbeats that begin before release is called leave without
-// waiting for others to share a frame.
-func (t *Transport) Hurry() (release func()) {
-	t.hurry.Add(1)
-	return func() { t.hurry.Add(-1) }
 }
 
 // TellCommit tells a follower that what it has is committed: all up to an entry

@@ -155,6 +155,7 @@ func (n *Net) ticks() {
 		n.followResolver(false)
 		for _, p := range n.allPeers() {
 			p.tick(now, late)
+			p.holds.tick(now)
 		}
 	}
 }

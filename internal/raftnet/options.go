@@ -57,6 +57,10 @@ type Options struct {
 	// HeartbeatWindow is how long a heartbeat waits for those of other groups to
 	// share its frame (default 100 ms).
 	HeartbeatWindow time.Duration
+	// HeartbeatHold is how long a heartbeat of a group for which all is well is
+	// kept, and its beat repeated each HeartbeatRepeat, before raft's call returns.
+	// Raft's leader lease must be longer by far (default 0: it returns at once).
+	HeartbeatHold, HeartbeatRepeat time.Duration
 	// DataTimeout fails an append that a live peer does not answer (default 30 s).
 	DataTimeout time.Duration
 	// UnknownRetry is how long AppendEntries asks again a node that does not hold

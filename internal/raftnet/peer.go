@@ -15,6 +15,7 @@ type peer struct {
 	node   int32
 	m      peerMetrics
 	beats  beats
+	holds  holds
 	ctx    context.Context // ends when the peer is no longer followed
 	cancel context.CancelCauseFunc
 
@@ -46,7 +47,7 @@ type slot struct {
 // newPeer begins to dial. Net.mu is held.
 func newPeer(n *Net, node int32) *peer {
 	p := &peer{n: n, node: node, m: n.metrics.peer(node), changed: make(chan struct{})}
-	p.beats.p = p
+	p.beats.p, p.holds.p = p, p
 	p.ctx, p.cancel = context.WithCancelCause(n.ctx)
 	p.slots = append(p.slots, &slot{class: Control, kick: make(chan struct{}, 1)})
 	for i := range n.opts.DataConns {

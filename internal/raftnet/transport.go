@@ -41,6 +41,7 @@ type Transport struct {
 	quitTerm  uint64                   // newest term that was interrupted
 	signals   map[uint64]chan struct{} // closed when there is news of a peer that somebody waits for
 	gone      map[uint64]uint64        // peer -> newest term in which it was removed
+	rush      chan struct{}            // closed when somebody gets into a hurry; nil when nobody waits for that
 }
 
 var (

@@ -90,7 +90,7 @@ func (l *Log) activeLocked(baseOffset, last, size int64) *segment {
 		}
 		l.sealLocked(active)
 	}
-	seg := l.newSegment(baseOffset)
+	seg := l.newSegment(segmentKey{base: baseOffset})
 	l.segs = append(l.segs, seg)
 	l.unwritten = append(l.unwritten, seg)
 	return seg

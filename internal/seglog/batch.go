@@ -14,6 +14,9 @@ var (
 	// ErrCorrupt says that bytes are no record batch: wrong lengths, CRC,
 	// counts, or records that do not decode.
 	ErrCorrupt = errors.New("corrupt record batch")
+	// ErrInconsistent says that a batch that arrived as it was sent contradicts
+	// itself. It is an ErrCorrupt.
+	ErrInconsistent = fmt.Errorf("%w: it contradicts itself", ErrCorrupt)
 	// ErrUnsupportedMagic says that a batch has a format other than magic 2.
 	ErrUnsupportedMagic = errors.New("unsupported record batch magic")
 	// ErrUnknownCodec says that a batch is compressed by something unknown.
@@ -47,6 +50,7 @@ const (
 	attrAppendTime = 0x08
 	attrTxn        = 0x10
 	attrControl    = 0x20
+	attrHorizon    = 0x40
 )
 
 // Batch is one record batch (magic 2). The accessors need BatchHeaderLen
@@ -82,7 +86,8 @@ func (b Batch) LastOffsetDelta() int32 { return int32(binary.BigEndian.Uint32(b[
 // LastOffset is the offset of the last record.
 func (b Batch) LastOffset() int64 { return b.BaseOffset() + int64(b.LastOffsetDelta()) }
 
-// BaseTimestamp is what the records' timestamps are relative to, in ms.
+// BaseTimestamp is what the records' timestamps are relative to, in ms. It is the
+// delete horizon of a batch that has one.
 func (b Batch) BaseTimestamp() int64 { return int64(binary.BigEndian.Uint64(b[posBaseTime:])) }
 
 // MaxTimestamp is the greatest timestamp of the batch in ms, by its producer's
@@ -113,6 +118,15 @@ func (b Batch) Transactional() bool { return b.Attributes()&attrTxn != 0 }
 // Control says that the batch holds a transaction marker, not records.
 func (b Batch) Control() bool { return b.Attributes()&attrControl != 0 }
 
+// DeleteHorizon is the time in ms at which the tombstones of the batch may go
+// (KIP-534); ok is false for a batch that was never compacted, or has none.
+func (b Batch) DeleteHorizon() (ms int64, ok bool) {
+	if b.Attributes()&attrHorizon == 0 {
+		return 0, false
+	}
+	return b.BaseTimestamp(), true
+}
+
 // SetBaseOffset changes the base offset, which the CRC does not cover.
 func (b Batch) SetBaseOffset(offset int64) { binary.BigEndian.PutUint64(b, uint64(offset)) }
 
@@ -132,9 +146,12 @@ func (b Batch) SetMaxTimestamp(ts int64, appendTime bool) {
 }
 
 // maxTime is what indexes and State use: MaxTimestamp, or the base timestamp
-// when the producer did not set it.
+// when the producer did not set it; -1 for a batch whose records are all gone.
 func (b Batch) maxTime() int64 {
-	if b.LogAppendTime() {
+	if b.NumRecords() == 0 {
+		return -1
+	}
+	if b.Attributes()&(attrAppendTime|attrHorizon) != 0 {
 		return b.MaxTimestamp()
 	}
 	return max(b.MaxTimestamp(), b.BaseTimestamp())
@@ -160,6 +177,18 @@ func NextBatch(buf []byte) (b Batch, rest []byte, err error) {
 // Validate checks a batch as a producer sends it: magic, length, CRC, codec,
 // record count and timestamps. It does not decode the records.
 func (b Batch) Validate() error {
+	if err := b.ValidateStored(); err != nil {
+		return err
+	}
+	if n, delta := b.NumRecords(), b.LastOffsetDelta(); n < 1 || delta != n-1 {
+		return fmt.Errorf("%w: %d records, last offset delta %d", ErrInconsistent, n, delta)
+	}
+	return nil
+}
+
+// ValidateStored is Validate for a batch that may have been compacted: some of its
+// records, or all of them, may be missing.
+func (b Batch) ValidateStored() error {
 	if err := b.checkFrame(); err != nil {
 		return err
 	}
@@ -169,14 +198,14 @@ func (b Batch) Validate() error {
 	if b.Codec() > codecZstd {
 		return fmt.Errorf("%w: %d", ErrUnknownCodec, b.Codec())
 	}
-	if n, delta := b.NumRecords(), b.LastOffsetDelta(); n < 1 || delta != n-1 {
-		return fmt.Errorf("%w: %d records, last offset delta %d", ErrCorrupt, n, delta)
+	if n, delta := b.NumRecords(), b.LastOffsetDelta(); n < 0 || int64(n) > int64(delta)+1 {
+		return fmt.Errorf("%w: %d records, last offset delta %d", ErrInconsistent, n, delta)
 	}
 	if b.Codec() == codecNone && int64(b.NumRecords())*minRecordLen > int64(len(b)-BatchHeaderLen) {
-		return fmt.Errorf("%w: %d records in %d bytes", ErrCorrupt, b.NumRecords(), len(b)-BatchHeaderLen)
+		return fmt.Errorf("%w: %d records in %d bytes", ErrInconsistent, b.NumRecords(), len(b)-BatchHeaderLen)
 	}
 	base, top := b.BaseTimestamp(), b.MaxTimestamp()
-	if base < -1 || top < -1 || top != -1 && top < base && !b.LogAppendTime() {
+	if base < -1 || top < -1 || top != -1 && top < base && b.Attributes()&(attrAppendTime|attrHorizon) == 0 {
 		return fmt.Errorf("%w: base %d, max %d", ErrInvalidTimestamp, base, top)
 	}
 	return nil

@@ -61,12 +61,14 @@ type Damage struct {
 
 // Cursor is a place in a log. A segment's checksum is computed on the way.
 type Cursor struct {
-	Segment int64  `json:"segment"` // base offset
-	Pos     int64  `json:"pos"`
-	Next    int64  `json:"next"` // least offset that the next batch may begin at
-	Epoch   int32  `json:"epoch"`
-	CRC     uint32 `json:"crc"`     // of the segment before Pos
-	Damaged bool   `json:"damaged"` // damage was found in the segment before Pos
+	Segment int64 `json:"segment"` // base offset
+	Pos     int64 `json:"pos"`
+	// Generation of the segment: bytes of another one are other bytes.
+	Generation int64  `json:"generation,omitempty"`
+	Next       int64  `json:"next"` // least offset that the next batch may begin at
+	Epoch      int32  `json:"epoch"`
+	CRC        uint32 `json:"crc"`     // of the segment before Pos
+	Damaged    bool   `json:"damaged"` // damage was found in the segment before Pos
 }
 
 // proofBytes is how much is read behind To for the checksum of a segment.
@@ -108,9 +110,9 @@ func (d *digester) full() bool {
 
 // segment walks through one segment, from the cursor or its beginning.
 func (d *digester) segment(info SegmentInfo) error {
-	name := d.pin.name(info.Base)
-	d.at = Cursor{Segment: info.Base, Next: info.Base, Epoch: minEpoch}
-	if c := d.req.Cursor; c != nil && c.Segment == info.Base && c.Next <= d.req.From && c.Pos >= 0 && c.Pos <= info.Bytes {
+	name := d.pin.fileOf(info.Base)
+	d.at = Cursor{Segment: info.Base, Generation: info.Generation, Next: info.Base, Epoch: minEpoch}
+	if c := d.req.Cursor; c != nil && c.Segment == info.Base && c.Generation == info.Generation && c.Next <= d.req.From && c.Pos >= 0 && c.Pos <= info.Bytes {
 		d.at = *c
 	}
 	d.in = inspector{f: &pinFile{pin: d.pin, base: info.Base, name: name, size: info.Bytes}, report: SegmentReport{Size: info.Bytes}}

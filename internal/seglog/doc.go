@@ -14,9 +14,13 @@
 //	<base offset, 20 digits>.log     Kafka record batches (magic 2), back to back
 //	<base offset, 20 digits>.index   sealed segments only; derived
 //
+// and, for those that compaction has made, <base offset>-<generation, 10 digits> with
+// the same endings.
+//
 // A batch is stored as it was produced, except base offset (bytes 0 to 7) and
 // leader epoch (bytes 12 to 15), which lie outside the batch's own CRC. The
-// last segment is the active one; the others are sealed and never change.
+// last segment is the active one; the others are sealed and never change, but
+// compaction may put others in their place.
 // A segment is begun when the next batch would make the active one longer than
 // SegmentBytes, or its offsets span more than 31 bits. Only bytes decide, never
 // a clock: replicas that append the same batches from the same State have
@@ -63,6 +67,23 @@
 // active one is read once, its CRC compared and its index rebuilt. Raft then
 // replays what came after.
 //
+// # Compaction
+//
+// Compact reads sealed segments twice: once those that were never compacted, for
+// the last offset of each key (keymap.go), and once all of them, to leave out what
+// has a later record with its key (compact_batch.go). As many neighbours as fit
+// into one segment become one file. It is written, fsynced and named in the
+// directory, and then takes their place in memory; readers that have the old ones
+// go on. The State says which generation each segment has and how far a
+// compaction has got, so that after a crash it goes on with the same groups.
+//
+// What was compacted has gaps: between batches, between the records of a batch, and
+// at the ends of a segment, whose base is that of its first batch. A batch keeps
+// its first and last offset, its producer and its sequence; its timestamps are
+// relative to the delete horizon once it has tombstones that a compaction has met.
+// Replaced files are obsolete as those below the log start are, and go when a State
+// that was taken later is durable.
+//
 // # Damage
 //
 // Read checks the batches that come from a file and tells OnDamage of a segment
@@ -76,7 +97,7 @@
 //
 // # Lock order
 //
-// Log.appendMu (one Append at a time), Log.syncMu (one SyncTo or removal at a
+// Log.compactMu (one Compact), Log.appendMu (one Append at a time), Log.syncMu (one SyncTo or removal at a
 // time), Log.wmu (one writer of this log's files), Log.mu (state, held for
 // moments, never across I/O), then tails.mu (memory), Writer.mu (queue), and the
 // caches' locks. An Append that waits for memory holds appendMu only, and the
@@ -95,6 +116,11 @@
 //     for a slow consumer.
 //   - An obsolete segment is still written: a State taken before SetStart may
 //     be on its way to SyncTo.
+//   - A compaction that is given up in the middle leaves its part replaced, but
+//     is not counted. The next one must then look at everything below it anew: a
+//     tombstone may only go when all older records of its key have gone.
+//   - Only Seq, UpTo and the segments decide what Compact makes. Memory decides how
+//     often it reads them.
 //   - RemoveObsolete goes by the durable State's start, not by its list: a
 //     manifest older than the segment does not name it either.
 //   - A write handle stays open while the file has bytes that were not

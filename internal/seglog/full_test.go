@@ -78,8 +78,9 @@ func batchAround(t *testing.T, p []byte, at int) (begin, end int) {
 	return 0, 0
 }
 
-// TestReadOfDamagedRecord flips each byte of a sealed segment in turn: a read
-// from the file is a DamageError with the batch's place.
+// TestReadOfDamagedRecord flips each byte of a sealed segment in turn: reads from
+// the file give the batches before it as they were, and then a DamageError with
+// the batch's place.
 func TestReadOfDamagedRecord(t *testing.T) {
 	mem := vfs.NewMem()
 	opts := Options{FS: mem, Dir: "d", Writer: tinyWriter(t), SegmentBytes: 2 << 10}
@@ -111,12 +112,34 @@ func TestReadOfDamagedRecord(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := mustOpen(t, opts, st)
+		told := 0
+		l.onDamage = func(int64, *DamageError) { told++ }
+		begin, end := batchAround(t, whole, at)
+		var got []byte
 		d, err := l.Read(0, 1<<20, true, st.Next)
+		for err == nil && d.Len() > 0 {
+			if told == 0 {
+				t.Fatalf("byte %d flipped: not told by the read that met it", at)
+			}
+			got = append(got, flat(d)...)
+			d.Release()
+			d, err = l.Read(d.Next(), 1<<20, true, st.Next)
+		}
 		if err == nil {
-			t.Fatalf("byte %d flipped: not noticed, other bytes read: %v", at, !bytes.Equal(flat(d), whole))
+			t.Fatalf("byte %d flipped: not noticed, other bytes read: %v", at, !bytes.Equal(got, whole))
+		}
+		// The batch before may be held back too: its length shows behind it only.
+		previous := 0
+		if begin > 0 {
+			previous, _ = batchAround(t, whole, begin-1)
+		}
+		if !bytes.HasPrefix(whole, got) || len(got) != begin && len(got) != previous {
+			t.Fatalf("byte %d of the batch at %d flipped: %d bytes before it were read", at, begin, len(got))
+		}
+		if at-begin >= posBaseTime && len(got) != begin {
+			t.Fatalf("byte %d of the batch at %d flipped: only %d bytes before it were read", at, begin, len(got))
 		}
 		// A wrong length, offset or epoch shows at the batch behind.
-		begin, end := batchAround(t, whole, at)
 		if at-begin < posMagic {
 			begin = end
 		}

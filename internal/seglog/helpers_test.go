@@ -204,3 +204,6 @@ func wantDamage(t testing.TB, err error) *DamageError {
 	}
 	return d
 }
+
+func logName(base int64) string   { return segmentKey{base: base}.fileName(logSuffix) }
+func indexName(base int64) string { return segmentKey{base: base}.fileName(indexSuffix) }

@@ -24,6 +24,7 @@ type SegmentReport struct {
 	File         string
 	Size         int64
 	Base         int64 // by the file's name; -1 if that is none of a segment
+	Generation   int64 // by the file's name; see SegmentInfo
 	Batches      int
 	Records      int64
 	LastOffset   int64 // -1 when there is no batch
@@ -63,8 +64,8 @@ func InspectSegment(fsys vfs.FS, name string, v SegmentVisitor) (report SegmentR
 	if in.report.Size, err = f.Size(); err != nil {
 		return in.report, err
 	}
-	if base, index, ok := parseName(filepath.Base(name)); ok && !index {
-		in.report.Base, in.next = base, base
+	if key, index, ok := parseName(filepath.Base(name)); ok && !index {
+		in.report.Base, in.report.Generation, in.next = key.base, key.generation, key.base
 	}
 	_, err = fsys.Stat(indexOf(name))
 	if in.active = errors.Is(err, fs.ErrNotExist); err != nil && !in.active {
@@ -148,7 +149,7 @@ func (in *inspector) batch(pos int64) (b Batch, reason string, err error) {
 		return nil, "", err
 	}
 	b = Batch(in.buf)
-	if err := b.Validate(); err != nil {
+	if err := b.ValidateStored(); err != nil {
 		return nil, err.Error(), nil
 	}
 	reason, err = in.outOfLine(pos+b.Size(), b)

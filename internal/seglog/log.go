@@ -75,7 +75,8 @@ type Log struct {
 	dead     atomic.Pointer[error] // why it accepts nothing more: closed or failed
 	failure  atomic.Pointer[error] // what failed, until OnFatal was told
 
-	appendMu sync.Mutex // one Append or SetStart at a time
+	compactMu sync.Mutex // one Compact at a time; Close waits for it
+	appendMu  sync.Mutex // one Append, Roll or SetStart at a time
 
 	syncMu sync.Mutex // one SyncTo, removal or Close at a time
 	wmu    sync.Mutex // one writer of the files at a time
@@ -88,11 +89,14 @@ type Log struct {
 	next      int64
 	epoch     int32      // of the last batch, as far as it was seen
 	segs      []*segment // not obsolete, oldest first; the last is the active one
-	stale     []*segment // obsolete, oldest first, file not removed yet
+	stale     []*segment // obsolete, file not removed yet
+	compacted Compacted
 	unwritten []*segment // not wholly in their file, oldest first
 	cur       *chunk     // of the active segment; where the next batch goes, may be full
 	streaming bool       // the last chunk was filled: take large ones
 	appending bool       // an Append is under way: cur is its own
+
+	ended chan struct{} // closed by the first Interrupt
 
 	queued, wantAll bool // guarded by Writer.mu
 }
@@ -143,7 +147,18 @@ func (l *Log) abandon() {
 func (l *Log) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return State{Start: l.start, Next: l.next, Segments: l.infosLocked()}
+	return l.stateLocked()
+}
+
+func (l *Log) stateLocked() State {
+	st := State{Start: l.start, Next: l.next, Segments: l.infosLocked(), Compacted: l.compacted}
+	for i := len(l.segs) - 1; i >= 0; i-- {
+		if l.segs[i].bytes > 0 {
+			st.Sealed = l.segs[i].sealed
+			break
+		}
+	}
+	return st
 }
 
 func (l *Log) infosLocked() []SegmentInfo {
@@ -171,6 +186,13 @@ func (l *Log) Offsets() (start, next int64) {
 	return l.start, l.next
 }
 
+// Segments is how many segments there are.
+func (l *Log) Segments() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.segs)
+}
+
 // Size returns the bytes of all segments above the log start.
 func (l *Log) Size() (bytes int64) {
 	l.mu.Lock()
@@ -181,12 +203,32 @@ func (l *Log) Size() (bytes int64) {
 	return bytes
 }
 
-// Interrupt ends the Append that waits for memory, and those that come: the log
+// Obsolete returns the bytes of the files that wait for RemoveObsolete.
+func (l *Log) Obsolete() (bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.stale {
+		if !s.doomed {
+			bytes += s.bytes
+		}
+	}
+	return bytes
+}
+
+// Interrupt ends the Append that waits for memory, and those that come, and a
+// Compact: the log
 // is about to be closed, and the disk may not take what memory holds.
 func (l *Log) Interrupt() {
 	closed := ErrClosed
 	if l.dead.CompareAndSwap(nil, &closed) {
 		l.w.tails.wake()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.ended:
+	default:
+		close(l.ended)
 	}
 }
 
@@ -196,6 +238,8 @@ func (l *Log) Interrupt() {
 func (l *Log) Close() error {
 	closed := ErrClosed
 	l.Interrupt()
+	l.compactMu.Lock()
+	defer l.compactMu.Unlock()
 	l.appendMu.Lock()
 	defer l.appendMu.Unlock()
 	l.syncMu.Lock()

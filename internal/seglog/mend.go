@@ -34,13 +34,13 @@ func (l *Log) mend(base int64, aside string, fetch Fetch) (mended bool, err erro
 	}
 	pin := l.Pin()
 	defer func() { err = errors.Join(err, pin.Close()) }()
-	info, ok := pin.st.segment(base)
+	info, ok := pin.st.Segment(base)
 	if !ok {
 		return false, nil
 	}
 	var damage *DamageError
 	if err := pin.Prove(base); err == nil {
-		pin.segs[base].seg.mended()
+		pin.segs[info.key()].seg.mended()
 		return false, nil
 	} else if l.closed() {
 		return false, ErrClosed
@@ -51,10 +51,11 @@ func (l *Log) mend(base int64, aside string, fetch Fetch) (mended bool, err erro
 	if err != nil {
 		return false, err
 	}
-	return true, l.replace(pin.segs[base].seg, info, aside, fetched)
+	return true, l.replace(pin.segs[info.key()].seg, info, aside, fetched)
 }
 
-func (st State) segment(base int64) (SegmentInfo, bool) {
+// Segment returns the segment that begins at base.
+func (st State) Segment(base int64) (SegmentInfo, bool) {
 	for _, info := range st.Segments {
 		if info.Base == base {
 			return info, true
@@ -75,7 +76,7 @@ func fetchIntact(fsys vfs.FS, aside string, info SegmentInfo, fetch Fetch) (name
 	if err := makeDir(fsys, aside); err != nil {
 		return "", err
 	}
-	name = vfs.Join(aside, logName(info.Base)+fetchedSuffix)
+	name = vfs.Join(aside, info.FileName()+fetchedSuffix)
 	f, err := fsys.OpenWrite(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = fsys.Create(name)
@@ -156,8 +157,7 @@ func rewrite(fsys vfs.FS, name string, info SegmentInfo, aside, fetched string) 
 }
 
 func asideName(aside, name string) string {
-	base, _ := SegmentBase(name)
-	return vfs.Join(aside, logName(base))
+	return vfs.Join(aside, filepath.Base(name))
 }
 
 func copyFile(fsys vfs.FS, from vfs.File, name string, size int64) error {
@@ -193,7 +193,7 @@ func copyBytes(to, from vfs.File, size int64) error {
 // MendClosed is Mend for a log that is not open, because Open found the damage.
 // info is what its State says about the segment.
 func MendClosed(fsys vfs.FS, dir, aside string, info SegmentInfo, fetch Fetch) error {
-	name := vfs.Join(dir, logName(info.Base))
+	name := vfs.Join(dir, info.FileName())
 	if f, err := fsys.Open(name); err == nil {
 		err := errors.Join(proveFile(f, info), f.Close())
 		if err == nil {
@@ -215,7 +215,7 @@ func MendClosed(fsys vfs.FS, dir, aside string, info SegmentInfo, fetch Fetch) e
 // it. With it the log can be opened, and follow the others to their log start. No
 // reader takes it for data: no batch in it checks.
 func StandIn(fsys vfs.FS, dir, aside string, info SegmentInfo) error {
-	if err := standIn(fsys, vfs.Join(dir, logName(info.Base)), aside, info); err != nil {
+	if err := standIn(fsys, vfs.Join(dir, info.FileName()), aside, info); err != nil {
 		return fmt.Errorf("stand-in for segment %d in %s: %w", info.Base, dir, err)
 	}
 	return nil
@@ -225,7 +225,7 @@ func standIn(fsys vfs.FS, name, aside string, info SegmentInfo) error {
 	if err := makeDir(fsys, aside); err != nil {
 		return err
 	}
-	empty := vfs.Join(aside, logName(info.Base)+fetchedSuffix)
+	empty := vfs.Join(aside, info.FileName()+fetchedSuffix)
 	if err := removeFile(fsys, empty); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func Open(opts Options, st State) (*Log, error) {
 	l := &Log{
 		fs: opts.FS, dir: opts.Dir, logger: opts.Logger, w: opts.Writer, onFatal: opts.OnFatal, onDamage: opts.OnDamage,
 		segmentBytes: opts.SegmentBytes, interval: int64(opts.IndexInterval),
-		start: st.Start, next: st.Next, epoch: minEpoch,
+		start: st.Start, next: st.Next, epoch: minEpoch, compacted: st.Compacted, ended: make(chan struct{}),
 	}
 	if err := makeDir(l.fs, l.dir); err != nil {
 		return nil, fmt.Errorf("open segments: %w", err)
@@ -32,9 +32,9 @@ func Open(opts Options, st State) (*Log, error) {
 		return nil, fmt.Errorf("open segments: %w", err)
 	}
 	for i, info := range st.Segments {
-		s := l.newSegment(info.Base)
-		s.bytes, s.crc, s.maxTime, s.last = info.Bytes, info.CRC, info.MaxTimestamp, info.LastOffset
-		s.written, s.synced, s.named, s.sealed = info.Bytes, info.Bytes, true, i < len(st.Segments)-1
+		s := l.newSegment(info.key())
+		s.bytes, s.crc, s.maxTime, s.last, s.horizon = info.Bytes, info.CRC, info.MaxTimestamp, info.LastOffset, info.DeleteHorizon
+		s.written, s.synced, s.named, s.sealed = info.Bytes, info.Bytes, true, st.Sealed || i < len(st.Segments)-1
 		if err := cutLength(l.fs, s.name, info.Bytes); err != nil {
 			return nil, fmt.Errorf("open segments: %w", err)
 		}
@@ -77,16 +77,16 @@ func cutNames(fsys vfs.FS, dir string, st State) error {
 	if err != nil {
 		return err
 	}
-	sealed := make(map[int64]bool, len(st.Segments))
+	sealed := make(map[segmentKey]bool, len(st.Segments))
 	for i, info := range st.Segments {
-		sealed[info.Base] = i < len(st.Segments)-1
+		sealed[info.key()] = st.Sealed || i < len(st.Segments)-1
 	}
 	for _, name := range names {
-		base, index, ok := parseName(name)
+		key, index, ok := parseName(name)
 		if !ok {
 			continue
 		}
-		if hasIndex, named := sealed[base]; named && (!index || hasIndex) {
+		if hasIndex, named := sealed[key]; named && (!index || hasIndex) {
 			continue
 		}
 		if err := fsys.Remove(vfs.Join(dir, name)); err != nil {

@@ -14,7 +14,7 @@ import (
 func (p *Pin) Prove(base int64) error {
 	for _, info := range p.st.Segments {
 		if info.Base == base {
-			err := proveFile(&pinFile{pin: p, base: base, name: p.name(base), size: info.Bytes}, info)
+			err := proveFile(&pinFile{pin: p, base: base, name: p.fileOf(base), size: info.Bytes}, info)
 			if p.log.closed() {
 				return ErrClosed
 			}
@@ -45,11 +45,14 @@ func proveFile(f vfs.File, info SegmentInfo) error {
 
 // SegmentBase tells the base offset from the name of a segment's file.
 func SegmentBase(file string) (base int64, ok bool) {
-	base, index, ok := parseName(filepath.Base(file))
-	return base, ok && !index
+	key, index, ok := parseName(filepath.Base(file))
+	return key.base, ok && !index
 }
 
-func (p *Pin) name(base int64) string { return vfs.Join(p.log.dir, logName(base)) }
+// fileOf is the path of the file that a base offset stands for.
+func (p *Pin) fileOf(base int64) string {
+	return vfs.Join(p.log.dir, p.named[base].fileName(logSuffix))
+}
 
 // pinFile reads a pinned segment, a large piece at a time.
 type pinFile struct {
@@ -87,4 +90,4 @@ func (f *pinFile) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // FileName is the name of a segment's file.
-func FileName(base int64) string { return logName(base) }
+func FileName(base, generation int64) string { return segmentKey{base, generation}.fileName(logSuffix) }

@@ -16,7 +16,9 @@ const minEpoch = math.MinInt32
 // an offset that is the next one, or not below limit, the Data is empty.
 //
 // Every header is checked before it is returned, and the CRC of what comes from
-// a file: a DamageError means that the file is not what was written. Offsets outside of the log are ErrOutOfRange.
+// a file. What lies before damage is returned; a DamageError means that the file
+// is not what was written from the batch that was asked for on. Offsets outside
+// of the log are ErrOutOfRange.
 func (l *Log) Read(offset int64, maxBytes int, minOneBatch bool, limit int64) (Data, error) {
 	for {
 		x, from, ok, err := l.locate(offset, limit)
@@ -95,11 +97,17 @@ func (l *Log) readSegment(x extent, from place, offset int64, maxBytes int, minO
 	}
 	want := int64(maxBytes) + l.interval + BatchHeaderLen
 	for {
-		v, err := l.view(x, from.pos, min(x.end, from.pos+want))
-		if err != nil {
-			return Data{}, err
+		v, short := l.viewPart(x, from.pos, min(x.end, from.pos+want))
+		need, err := v.pick(x, from, offset, int64(maxBytes), minOne, limit, short)
+		if v.size > 0 && err != nil {
+			// Good batches come before it. Whoever asks for what is behind them is
+			// told; that there is damage is known now.
+			l.w.blocks.forget(x.seg)
+			if !l.outdated(x.seg) {
+				l.report(x.seg, err)
+			}
+			return Data{v}, nil
 		}
-		need, err := v.pick(x, from, offset, int64(maxBytes), minOne, limit)
 		if err == nil && need == 0 {
 			if v.size == 0 {
 				v.release()
@@ -118,29 +126,39 @@ func (l *Log) readSegment(x extent, from place, offset int64, maxBytes int, minO
 
 // pick cuts the view, which begins with the batch at from, to what Read
 // returns. need is the position up to which the view has to reach for that;
-// 0: it was enough.
-func (v *view) pick(x extent, from place, offset, maxBytes int64, minOne bool, limit int64) (need int64, err error) {
+// 0: it was enough. short says why the view can't reach further, if so. With an
+// error the view is cut to the good batches before it, if any.
+func (v *view) pick(x extent, from place, offset, maxBytes int64, minOne bool, limit int64, short error) (need int64, err error) {
 	w := walker{seg: x.seg.name, pos: from.pos, end: x.end, last: x.last, next: from.offset, exact: true, epoch: minEpoch}
 	var buf [BatchHeaderLen]byte
 	begin, end := int64(-1), from.pos
-	for w.pos < x.end {
+	last := from.pos                     // where the batch before end begins
+	next, lastNext := int64(0), int64(0) // the offsets behind end, and behind last
+	for w.pos < x.end && err == nil {
 		pos := w.pos
 		if x.end-pos < BatchHeaderLen {
-			return 0, x.seg.damage(pos, "no room for a batch header")
+			err = x.seg.damage(pos, "no room for a batch header")
+			break
 		}
 		if pos+BatchHeaderLen > v.end() {
+			reach := min(x.end, begin+maxBytes)
 			if begin < 0 {
-				return min(x.end, pos+BatchHeaderLen+max(maxBytes, scanAhead)), nil
+				reach = min(x.end, pos+BatchHeaderLen+max(maxBytes, scanAhead))
 			}
-			if full := min(x.end, begin+maxBytes); full > v.end() {
-				return full, nil
+			if reach <= v.end() {
+				break
 			}
+			if short == nil {
+				return reach, nil
+			}
+			err = short
 			break
 		}
 		h := v.header(pos, &buf)
 		base := h.BaseOffset()
-		if err := w.check(h); err != nil {
-			return 0, err
+		if err = w.check(h); err != nil {
+			end, next = last, lastNext // its length or its offset may be what is wrong
+			break
 		}
 		if base >= limit {
 			break
@@ -149,24 +167,29 @@ func (v *view) pick(x extent, from place, offset, maxBytes int64, minOne bool, l
 			continue // wholly below
 		}
 		if begin < 0 {
-			begin, end = pos, pos
+			begin, end, last = pos, pos, pos
 		}
 		if w.pos-begin > maxBytes && !(minOne && pos == begin) {
 			break
 		}
 		if w.pos > v.end() {
-			return max(w.pos, min(x.end, begin+maxBytes)), nil
+			if short == nil {
+				return max(w.pos, min(x.end, begin+maxBytes)), nil
+			}
+			err = short
+			break
 		}
-		end, v.next = w.pos, w.next
+		last, lastNext, end, next = pos, next, w.pos, w.next
 	}
 	if begin < 0 {
-		begin = end
+		begin, end = from.pos, from.pos
 	}
-	if err := v.verify(x.seg.name, begin, end); err != nil {
-		return 0, err
+	if good, before, bad := v.verify(x.seg.name, begin, end); bad != nil {
+		end, next, err = good, before, bad
 	}
+	v.next = next
 	v.cut(begin, end)
-	return 0, nil
+	return 0, err
 }
 
 // scanAhead is how far a walk to a batch looks at least when it goes on.
@@ -175,6 +198,16 @@ const scanAhead = 64 << 10
 // view holds the bytes [pos, end) of a segment, which must be published: from
 // the tail what is there, the rest from the file.
 func (l *Log) view(x extent, pos, end int64) (*view, error) {
+	v, err := l.viewPart(x, pos, end)
+	if err != nil {
+		v.release()
+		return nil, err
+	}
+	return v, nil
+}
+
+// viewPart is view, but with an error the view has what comes before it.
+func (l *Log) viewPart(x extent, pos, end int64) (*view, error) {
 	s := x.seg
 	v := newView(pos)
 	var tailRoom [8]*chunk
@@ -200,17 +233,17 @@ func (l *Log) view(x extent, pos, end int64) (*view, error) {
 	}
 	for i := len(tail) - 1; i >= 0; i-- {
 		c := tail[i]
+		if err != nil {
+			c.release()
+			continue
+		}
 		to := end
 		if i > 0 {
 			to = tail[i-1].start
 		}
 		v.add(c, max(pos, c.start), to)
 	}
-	if err != nil {
-		v.release()
-		return nil, err
-	}
-	return v, nil
+	return v, err
 }
 
 // viewFile adds the bytes [pos, end) from the file, through the block cache.

@@ -60,8 +60,27 @@ func RepairMaxTimestamp(b Batch) (changed bool, err error) {
 
 func (b Batch) records(p []byte, fn func(offset, timestamp int64, key, value []byte) bool) error {
 	base, baseTime := b.BaseOffset(), b.BaseTimestamp()
-	lastDelta := int64(b.LastOffsetDelta())
 	appendTime, top := b.LogAppendTime(), b.MaxTimestamp()
+	return b.each(p, func(r record) bool {
+		ts := baseTime + r.timeDelta
+		if appendTime {
+			ts = top
+		}
+		return fn(base+r.offsetDelta, ts, r.key, r.value)
+	})
+}
+
+// record is one of a batch, as it is stored.
+type record struct {
+	attributes             byte // unused in magic 2
+	timeDelta, offsetDelta int64
+	key, value             []byte // nil is a null
+	tail                   []byte // from the key's length to the record's end
+}
+
+// each decodes the records in p, which are those of b without compression.
+func (b Batch) each(p []byte, fn func(r record) bool) error {
+	lastDelta := int64(b.LastOffsetDelta())
 	count := b.NumRecords()
 	if count < 0 || int64(count)*minRecordLen > int64(len(p)) {
 		return fmt.Errorf("%w: %d records in %d bytes", ErrCorrupt, count, len(p))
@@ -73,33 +92,28 @@ func (b Batch) records(p []byte, fn func(offset, timestamp int64, key, value []b
 			return fmt.Errorf("%w: record %d of %d is cut short", ErrCorrupt, i, count)
 		}
 		p = rest
-		rec = rec[1:] // attributes: unused in magic 2
-		timeDelta, n := binary.Varint(rec)
-		if n <= 0 {
+		r := record{attributes: rec[0]}
+		rec = rec[1:]
+		var n int
+		if r.timeDelta, n = binary.Varint(rec); n <= 0 {
 			return fmt.Errorf("%w: record %d: timestamp delta", ErrCorrupt, i)
 		}
 		rec = rec[n:]
-		offsetDelta, n := binary.Varint(rec)
-		if n <= 0 || offsetDelta <= prev || offsetDelta > lastDelta {
+		if r.offsetDelta, n = binary.Varint(rec); n <= 0 || r.offsetDelta <= prev || r.offsetDelta > lastDelta {
 			return fmt.Errorf("%w: record %d: offset delta", ErrCorrupt, i)
 		}
-		prev = offsetDelta
-		key, rec, ok := field(rec[n:])
-		if !ok {
+		prev = r.offsetDelta
+		r.tail = rec[n:]
+		if r.key, rec, ok = field(r.tail); !ok {
 			return fmt.Errorf("%w: record %d: key", ErrCorrupt, i)
 		}
-		value, rec, ok := field(rec)
-		if !ok {
+		if r.value, rec, ok = field(rec); !ok {
 			return fmt.Errorf("%w: record %d: value", ErrCorrupt, i)
 		}
 		if !headersFit(rec) {
 			return fmt.Errorf("%w: record %d: headers", ErrCorrupt, i)
 		}
-		ts := baseTime + timeDelta
-		if appendTime {
-			ts = top
-		}
-		if !fn(base+offsetDelta, ts, key, value) {
+		if !fn(r) {
 			return nil
 		}
 	}

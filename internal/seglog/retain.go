@@ -30,16 +30,17 @@ func (l *Log) SetStart(offset int64) {
 }
 
 // RemoveObsolete removes the files of segments that lie wholly below the start
-// of upTo, the State of a durable manifest; those that a Pin holds go when it
-// is closed.
+// of upTo, the State of a durable manifest, or had been replaced by compaction
+// when that was taken; those that a Pin holds go when it is closed.
 func (l *Log) RemoveObsolete(upTo State) error {
-	named := make(map[int64]bool, len(upTo.Segments))
+	named := make(map[segmentKey]bool, len(upTo.Segments))
 	for _, info := range upTo.Segments {
-		named[info.Base] = true
+		named[info.key()] = true
 	}
 	l.mu.Lock()
 	for _, s := range l.stale {
-		s.doomed = s.doomed || s.last < upTo.Start && !named[s.base]
+		over := s.last < upTo.Start || s.replaced > 0 && s.replaced <= upTo.Compacted.Generation
+		s.doomed = s.doomed || over && !named[s.segmentKey]
 	}
 	l.mu.Unlock()
 	return l.reap()
@@ -97,22 +98,54 @@ func (l *Log) reap() (err error) {
 type Pin struct {
 	log  *Log
 	st   State
-	segs map[int64]extent
+	segs map[segmentKey]extent
+	// named are the segments that a base offset stands for.
+	named map[int64]segmentKey
 }
 
 // Pin pins all files.
 func (l *Log) Pin() *Pin {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := &Pin{log: l, st: State{Start: l.start, Next: l.next, Segments: l.infosLocked()}}
-	p.segs = make(map[int64]extent, len(l.stale)+len(l.segs))
+	p := &Pin{log: l, st: l.stateLocked()}
+	p.segs = make(map[segmentKey]extent, len(l.stale)+len(l.segs))
 	for _, list := range [2][]*segment{l.stale, l.segs} {
 		for _, s := range list {
 			s.pins++
-			p.segs[s.base] = s.extentLocked()
+			p.segs[s.segmentKey] = s.extentLocked()
 		}
 	}
+	p.name(p.st)
 	return p
+}
+
+func (p *Pin) name(st State) {
+	p.named = make(map[int64]segmentKey, len(st.Segments))
+	for _, info := range st.Segments {
+		p.named[info.Base] = info.key()
+	}
+}
+
+// Serve makes base offsets stand for the segments of an older State of the log
+// from now on. It is an error if one of them is gone.
+func (p *Pin) Serve(st State) error {
+	for _, info := range st.Segments {
+		if x, ok := p.segs[info.key()]; !ok || x.end < info.Bytes {
+			return fmt.Errorf("segment %d of generation %d is gone: %w", info.Base, info.Generation, fs.ErrNotExist)
+		}
+	}
+	p.name(st)
+	return nil
+}
+
+// extent is what a base offset stands for.
+func (p *Pin) extent(base int64) (extent, bool) {
+	key, ok := p.named[base]
+	if !ok {
+		return extent{}, false
+	}
+	x, ok := p.segs[key]
+	return x, ok
 }
 
 // State is that of the log when the Pin was made. Segments that were obsolete
@@ -121,7 +154,7 @@ func (p *Pin) State() State { return p.st }
 
 // Len returns the length that a segment had when the Pin was made.
 func (p *Pin) Len(base int64) (bytes int64, ok bool) {
-	x, ok := p.segs[base]
+	x, ok := p.extent(base)
 	return x.end, ok
 }
 
@@ -131,7 +164,7 @@ func (p *Pin) keeps(info SegmentInfo) bool {
 	if p == nil {
 		return false
 	}
-	x, ok := p.segs[info.Base]
+	x, ok := p.segs[info.key()]
 	if !ok {
 		return false
 	}
@@ -156,12 +189,16 @@ func (p *Pin) Held() (bytes int64) {
 // ReadAt reads the file of a segment at off, as io.ReaderAt does, up to the
 // length it had when the Pin was made.
 func (p *Pin) ReadAt(base int64, buf []byte, off int64) (n int, err error) {
-	x, ok := p.segs[base]
+	x, ok := p.extent(base)
 	if !ok {
 		return 0, fmt.Errorf("segment %d is not pinned: %w", base, fs.ErrNotExist)
 	}
+	return p.readExtent(x, buf, off)
+}
+
+func (p *Pin) readExtent(x extent, buf []byte, off int64) (n int, err error) {
 	if off < 0 {
-		return 0, fmt.Errorf("read segment %d at %d: %w", base, off, fs.ErrInvalid)
+		return 0, fmt.Errorf("read segment %d at %d: %w", x.seg.base, off, fs.ErrInvalid)
 	}
 	if off+int64(len(buf)) > x.end {
 		buf, err = buf[:max(x.end-off, 0)], io.EOF

@@ -11,10 +11,10 @@ import (
 // segment is one file of a log and what of it is in memory. Fields without a
 // remark are guarded by Log.mu.
 type segment struct {
-	reported atomic.Bool // damage was logged
-	log      *Log        // fixed
-	base     int64       // fixed
-	name     string      // path of the file; fixed
+	reported   atomic.Bool // damage was logged
+	log        *Log        // fixed
+	segmentKey             // fixed
+	name       string      // path of the file; fixed
 
 	// Published: what readers and State see. Fixed once sealed.
 	bytes   int64
@@ -33,9 +33,14 @@ type segment struct {
 	synced  int64    // bytes fsynced; grows under Log.syncMu
 	named   bool     // its name is durable
 
-	obsolete bool // below the log start: not read any more
-	doomed   bool // no durable manifest names it: remove once no Pin holds it
-	gone     bool // removed
+	firstTime  int64 // see Log.FirstTimestamp
+	firstKnown bool
+
+	horizon  int64 // see SegmentInfo.DeleteHorizon; fixed
+	obsolete bool  // below the log start, or replaced: not read any more
+	replaced int64 // Compacted.Generation since which another one is in its place; 0 is none
+	doomed   bool  // no durable manifest names it: remove once no Pin holds it
+	gone     bool  // removed
 	pins     int
 
 	// The files open for writing, changed under Log.wmu. SyncTo uses file
@@ -44,18 +49,19 @@ type segment struct {
 }
 
 // newSegment is an empty one.
-func (l *Log) newSegment(base int64) *segment {
-	return &segment{log: l, base: base, name: vfs.Join(l.dir, logName(base)), maxTime: -1, last: base - 1}
+func (l *Log) newSegment(key segmentKey) *segment {
+	return &segment{log: l, segmentKey: key, name: vfs.Join(l.dir, key.fileName(logSuffix)), maxTime: -1, last: key.base - 1}
 }
 
-func (s *segment) indexPath() string { return vfs.Join(s.log.dir, indexName(s.base)) }
+func (s *segment) indexPath() string { return vfs.Join(s.log.dir, s.fileName(indexSuffix)) }
 
 func (s *segment) damage(at int64, reason string) *DamageError {
 	return &DamageError{File: s.name, Offset: at, Reason: reason}
 }
 
 func (s *segment) infoLocked() SegmentInfo {
-	return SegmentInfo{Base: s.base, Bytes: s.bytes, CRC: s.crc, MaxTimestamp: s.maxTime, LastOffset: s.last}
+	return SegmentInfo{Base: s.base, Bytes: s.bytes, CRC: s.crc, MaxTimestamp: s.maxTime, LastOffset: s.last,
+		Generation: s.generation, DeleteHorizon: s.horizon}
 }
 
 // fits says whether a batch of that size and last offset may be appended.

@@ -120,7 +120,7 @@ func (s *stager) complete(st State, marker []byte) (bool, error) {
 		return false, err
 	}
 	for _, info := range st.Segments {
-		there, err := hasLength(s.fs, vfs.Join(s.dir, logName(info.Base)), info.Bytes)
+		there, err := hasLength(s.fs, vfs.Join(s.dir, info.FileName()), info.Bytes)
 		if err != nil || !there && !s.pin.keeps(info) {
 			return false, err
 		}
@@ -162,7 +162,7 @@ func Staged(fsys vfs.FS, dir, staged string, st State) error {
 	}
 	for _, info := range st.Segments {
 		for i, d := range []string{staged, dir} {
-			there, err := hasLength(fsys, vfs.Join(d, logName(info.Base)), info.Bytes)
+			there, err := hasLength(fsys, vfs.Join(d, info.FileName()), info.Bytes)
 			if err != nil {
 				return err
 			}
@@ -227,7 +227,7 @@ func cutStaged(fsys vfs.FS, dir string, st State) error {
 	}
 	wanted := make(map[string]bool, len(st.Segments))
 	for _, info := range st.Segments {
-		wanted[logName(info.Base)] = true
+		wanted[info.FileName()] = true
 	}
 	for _, name := range names {
 		if _, _, ours := parseName(name); ours && !wanted[name] {
@@ -241,7 +241,7 @@ func cutStaged(fsys vfs.FS, dir string, st State) error {
 
 // segment makes one segment complete, durably.
 func (s *stager) segment(info SegmentInfo) error {
-	name := vfs.Join(s.dir, logName(info.Base))
+	name := vfs.Join(s.dir, info.FileName())
 	if s.pin.keeps(info) {
 		s.note(info.Bytes)
 		return removeFile(s.fs, name) // Adopt takes the one that stays

@@ -61,7 +61,7 @@ func adopt(fsys vfs.FS, dir, staged string, st State) error {
 }
 
 func move(fsys vfs.FS, dir, staged string, info SegmentInfo) error {
-	from, to := vfs.Join(staged, logName(info.Base)), vfs.Join(dir, logName(info.Base))
+	from, to := vfs.Join(staged, info.FileName()), vfs.Join(dir, info.FileName())
 	have, err := fsys.Stat(from)
 	if err == nil && have.Size() == info.Bytes {
 		return fsys.Rename(from, to)

@@ -30,7 +30,8 @@ func (s *stager) fill(f vfs.File, info SegmentInfo) error {
 	}
 	fresh := size == 0
 	if s.pin != nil && size < info.Bytes {
-		if have, ok := s.pin.Len(info.Base); ok && have <= info.Bytes && have > size {
+		if x, ok := s.pin.extent(info.Base); ok && x.seg.generation == info.Generation && x.end <= info.Bytes && x.end > size {
+			have := x.end
 			fresh = false
 			if crc, err = s.copy(f, local, size, have, crc); err != nil {
 				return err

@@ -49,15 +49,15 @@ func (l *Log) unsynced(st State) (segs []*segment, dirty bool, err error) {
 	if err := l.alive(); err != nil {
 		return nil, false, err
 	}
-	byBase := make(map[int64]*segment, len(l.stale)+len(l.segs))
+	byKey := make(map[segmentKey]*segment, len(l.stale)+len(l.segs))
 	for _, s := range l.stale {
-		byBase[s.base] = s
+		byKey[s.segmentKey] = s
 	}
 	for _, s := range l.segs {
-		byBase[s.base] = s
+		byKey[s.segmentKey] = s
 	}
 	for _, info := range st.Segments {
-		s := byBase[info.Base]
+		s := byKey[info.key()]
 		if s == nil {
 			return nil, false, fmt.Errorf("state names segment %d, which does not exist", info.Base)
 		}

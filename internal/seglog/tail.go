@@ -87,10 +87,15 @@ func (b *buffers) get() []byte {
 			b.arena.taken.Add(-int64(b.other.size))
 		}
 	}
+	return alignedBuffer(b.size)
+}
+
+// alignedBuffer is fresh memory that begins at a page.
+func alignedBuffer(size int) []byte {
 	// The runtime aligns objects of this size to pages, but promises nothing.
-	raw := make([]byte, b.size+pageSize)
+	raw := make([]byte, size+pageSize)
 	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(raw))) & (pageSize - 1))
-	return raw[skip : skip+b.size : skip+b.size]
+	return raw[skip : skip+size : skip+size]
 }
 
 func (b *buffers) pop() []byte {

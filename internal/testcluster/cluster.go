@@ -80,6 +80,7 @@ func (c *Cluster) launch(id int32) {
 		Listeners: []node.KafkaListener{{Name: "default", Addr: "127.0.0.1:0"}},
 		HTTPAddr:  "127.0.0.1:0", PeerAddr: "127.0.0.1:0",
 		SessionTTL: 2 * time.Second, AutoCreateTopics: true, LeaderReturnDelay: -1,
+		Groups: node.Groups{TopicPartitions: 8, InitialRebalanceDelay: -1},
 		Logger: Logger(fmt.Sprint("node ", id)), Registerer: prometheus.NewRegistry(),
 		Dial: c.Network.dialer(id), Listen: c.Network.listen,
 	}

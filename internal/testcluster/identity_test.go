@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/raftsman/raftsman/internal/cluster"
+	"github.com/raftsman/raftsman/internal/testetcd"
 	"github.com/raftsman/raftsman/pkg/node"
 )
 
@@ -82,6 +83,10 @@ func TestSecondProcess(t *testing.T) {
 			fresh(t, "beside "+what, all)
 		}
 	}
+	testetcd.Eventually(t, "node 1 to have kept where it is", func() bool {
+		view, err := os.ReadFile(filepath.Join(c.dataDir(1), "view.json"))
+		return err == nil && strings.Contains(string(view), c.Member(1).Node.PeerAddr())
+	})
 	c.Etcd.Cut()
 	err := c.second(t, 1, copyDir(t, c.dataDir(1)))
 	if first := c.Member(1).Node.PeerAddr(); err == nil || !strings.Contains(err.Error(), "is in use by a live process at "+first) {

@@ -81,6 +81,15 @@ func (m metadata) write(tp cluster.TopicPartition, change func(v *cluster.View, 
 		old := v.Assignments[tp]
 		next := old
 		next.Initial = slices.Clone(old.Bootstrap())
+		// While it is not known how far the last change has come all of them are.
+		next.Former = slices.Clone(old.Replicas)
+		if _, settled := leaderIn(v, tp); !settled {
+			for _, r := range old.Former {
+				if replicaOn(old, r.Node) == 0 {
+					next.Former = append(next.Former, r)
+				}
+			}
+		}
 		next.Generation++
 		newIDs := change(v, &next)
 		token := election.Token{Key: v.Winner.Key, CreateRevision: v.Winner.CreateRevision}

@@ -76,6 +76,15 @@ func (osFS) Free(dir string) (uint64, error) {
 	return st.Bavail * uint64(st.Bsize), nil
 }
 
+// Total is the size of the file system beneath a directory, in bytes.
+func (osFS) Total(dir string) (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	return st.Blocks * uint64(st.Bsize), nil
+}
+
 type osFile struct{ *os.File }
 
 // maxIOV is the kernel's limit on buffers in one vectored call (IOV_MAX).

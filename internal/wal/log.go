@@ -165,6 +165,13 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
+// Written is the WrittenBytes of Stats, which takes longer.
+func (l *Log) Written() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.written
+}
+
 // usedLocked is the size without spares: what grows the log when it grows.
 func (l *Log) usedLocked() int64 { return l.sizeLocked() - int64(len(l.spares))*l.opts.FileSize }
 

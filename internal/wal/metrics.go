@@ -70,3 +70,6 @@ func (m *metrics) unregister() {
 		m.registerer.Unregister(c)
 	}
 }
+
+// Fsyncs is the histogram of how long fsyncs took, raftsman_wal_fsync_seconds.
+func (l *Log) Fsyncs() prometheus.Metric { return l.metrics.fsyncSeconds }

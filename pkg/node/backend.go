@@ -2,9 +2,7 @@ package node
 
 import (
 	"errors"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -13,18 +11,37 @@ import (
 
 	"github.com/raftsman/raftsman/internal/cluster"
 	"github.com/raftsman/raftsman/internal/kafka"
+	"github.com/raftsman/raftsman/internal/partition"
 )
 
 // backend is the node as its Kafka server sees it.
 type backend struct{ n *Node }
 
 // topicCache keeps what Topic answers until the view, a leader or a node
-// changes: every produce request asks for it.
+// changes, and the topics by id until the view does: every produce request asks.
 type topicCache struct {
 	mu     sync.Mutex
 	view   *cluster.View
 	change uint64
 	byName map[string]kafka.TopicInfo
+	ids    *cluster.View // that byID was made of
+	byID   map[[16]byte]string
+}
+
+// nameOf returns the topic that has an id in a view.
+func (c *topicCache) nameOf(id [16]byte, view *cluster.View) (string, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ids != view {
+		c.ids, c.byID = view, make(map[[16]byte]string, len(view.Topics))
+		for name, t := range view.Topics {
+			if id, err := uuid.Parse(t.ID); err == nil {
+				c.byID[id] = name
+			}
+		}
+	}
+	name, ok := c.byID[id]
+	return name, ok
 }
 
 func (c *topicCache) get(name string, view *cluster.View, change uint64, build func() kafka.TopicInfo) kafka.TopicInfo {
@@ -64,19 +81,9 @@ func (b backend) Brokers(listener string) []kafka.Broker {
 		if _, registered := v.Nodes[node.Node]; connected && !registered && !b.n.alive(node.Node) {
 			continue
 		}
-		addr, ok := node.Listeners[listener]
-		if !ok {
-			addr = node.Kafka
+		if one := brokerOn(node, listener); one.Host != "" || one.Port != 0 {
+			brokers = append(brokers, one)
 		}
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			continue
-		}
-		p, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			continue
-		}
-		brokers = append(brokers, kafka.Broker{ID: node.Node, Host: host, Port: int32(p), Rack: node.Rack})
 	}
 	return brokers
 }
@@ -92,13 +99,11 @@ func (b backend) Topic(name string) (kafka.TopicInfo, bool) {
 
 func (b backend) TopicByID(id [16]byte) (kafka.TopicInfo, bool) {
 	v := b.n.store.View()
-	want := uuid.UUID(id).String()
-	for name, t := range v.Topics {
-		if t.ID == want {
-			return b.topic(v, name, t), true
-		}
+	name, ok := b.n.topics.nameOf(id, v)
+	if !ok {
+		return kafka.TopicInfo{}, false
 	}
-	return kafka.TopicInfo{}, false
+	return b.topic(v, name, v.Topics[name]), true
 }
 
 func (b backend) Topics() []kafka.TopicInfo {
@@ -116,11 +121,11 @@ func (b backend) topic(v *cluster.View, name string, t cluster.Topic) kafka.Topi
 }
 
 func (b backend) build(v *cluster.View, name string, t cluster.Topic) kafka.TopicInfo {
-	info := kafka.TopicInfo{Name: name, Internal: strings.HasPrefix(name, "__"), Config: t.Config}
+	info := kafka.TopicInfo{Name: name, Internal: kafka.InternalTopic(name), Config: t.Config}
 	if id, err := uuid.Parse(t.ID); err == nil {
 		info.ID = id
 	}
-	info.MaxMessageBytes = int(b.n.replicas.settings(t.Config).MaxMessageBytes)
+	info.MaxMessageBytes = int(b.n.replicas.settings(v, name).MaxMessageBytes)
 	info.Partitions = make([]kafka.PartitionInfo, t.Partitions)
 	for i := range info.Partitions {
 		info.Partitions[i] = b.partition(v, name, t.ID, int32(i))
@@ -130,14 +135,24 @@ func (b backend) build(v *cluster.View, name string, t cluster.Topic) kafka.Topi
 
 func (b backend) partition(v *cluster.View, topic, topicID string, index int32) kafka.PartitionInfo {
 	info := kafka.PartitionInfo{Index: index, Leader: -1, Epoch: -1}
-	a, placed := v.Assignments[cluster.TopicPartition{Topic: topic, Partition: index}]
+	tp := cluster.TopicPartition{Topic: topic, Partition: index}
+	a, placed := v.Assignments[tp]
 	if !placed || a.TopicID != topicID {
 		return info
 	}
 	for _, r := range a.Replicas {
 		info.Replicas = append(info.Replicas, r.Node)
-		if !b.n.alive(r.Node) {
-			info.Offline = append(info.Offline, r.Node)
+	}
+	if len(a.Former) > 0 && v.Moving(tp) {
+		for _, r := range a.Former {
+			if !slices.Contains(info.Replicas, r.Node) {
+				info.Replicas, info.Leaving = append(info.Replicas, r.Node), info.Leaving+1
+			}
+		}
+	}
+	for _, node := range info.Replicas {
+		if !b.n.alive(node) {
+			info.Offline = append(info.Offline, node)
 		}
 	}
 	if l, ok := b.leader(v, topic, partitionID{topicID, index}); ok {
@@ -206,10 +221,17 @@ func (b backend) Partition(topic string, index int32) (kafka.Partition, error) {
 	}
 	id := partitionID{t.ID, index}
 	p, ok := b.n.replicas.get(id)
+	if !ok && b.n.replicas.opening(id) {
+		return openingPartition{b, id}, nil
+	}
 	if !ok || b.n.stuck.Load() && b.ledElsewhere(id) {
 		return nil, kerr.NotLeaderForPartition
 	}
-	return localPartition{p, &b.n.space, &b.n.redirects, id}, nil
+	return b.local(p, id), nil
+}
+
+func (b backend) local(p *partition.Partition, id partitionID) localPartition {
+	return localPartition{p, &b.n.space, &b.n.redirects, id, &b.n.followers}
 }
 
 // clusterError gives an error of the metadata its Kafka code.
@@ -226,6 +248,7 @@ func (b backend) clusterError(err error) error {
 		{cluster.ErrInvalidTopic, kerr.InvalidTopicException},
 		{cluster.ErrInvalidPartitions, kerr.InvalidPartitions},
 		{cluster.ErrInvalidReplicationFactor, kerr.InvalidReplicationFactor},
+		{cluster.ErrInvalidReplicas, kerr.InvalidReplicaAssignment},
 		{cluster.ErrFrozen, kerr.RequestTimedOut}, // clients give up in time and show the reason
 		{cluster.ErrUnavailable, kerr.RequestTimedOut},
 	} {

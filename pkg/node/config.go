@@ -18,6 +18,12 @@ const (
 	RaftStoreBoltDB = replication.StoreBoltDB // a raft-boltdb file per partition: simple, and slow with many
 )
 
+// Where consumers read, for Config.ReplicaSelector.
+const (
+	ReadLeader = "leader"     // from the leader
+	ReadRack   = "rack-aware" // from an in-sync replica in the consumer's rack, if there is one (KIP-392)
+)
+
 // Config of a Node. A zero value stands for the default that its comment
 // names; the flag of `raftsman serve` that sets a field is in parentheses.
 type Config struct {
@@ -42,6 +48,13 @@ type Config struct {
 	// --kafka-listener). The first is the one that the command line's clients
 	// use. Default: one on 127.0.0.1:9092.
 	Listeners []KafkaListener
+	// KafkaGatewayAddr is where the node shows itself as the only broker of the
+	// cluster, for clients that reach one address only, and forwards what they ask
+	// (--kafka-gateway-addr). Default: nowhere.
+	KafkaGatewayAddr string
+	// KafkaGatewayAdvertise is the address that those clients are told
+	// (--kafka-gateway-advertise). See KafkaListener.Advertise.
+	KafkaGatewayAdvertise string
 	// HTTPAddr is where health, metrics and the gateway listen (--http-addr).
 	// Default 127.0.0.1:8080.
 	HTTPAddr string
@@ -79,6 +92,16 @@ type Config struct {
 	// (--catchup-concurrency). Default 2, at most 64.
 	CatchUpConcurrency int
 
+	// CompactionRate is how many bytes a second the node reads and writes to compact
+	// topics, all of them together (--compaction-rate). Default 50 MiB; -1 (0 for
+	// the flag) is no limit, else at least 1 MiB.
+	CompactionRate int64
+	// CompactionMemory bounds what compaction takes to remember keys, in bytes
+	// (--compaction-memory). A key takes 32 bytes; if not all keys fit that were
+	// written since the last compaction, segments are read several times, and it takes
+	// a bit for each of their records on top. Default 128 MiB; at least 1 MiB.
+	CompactionMemory int64
+
 	// RebalanceRate is how many bytes a second the node sends, and how many it
 	// receives, for replicas that are moved or rebuilt (--rebalance-rate).
 	// Default 50 MiB; -1 (0 for the flag) is no limit, else at least 1 MiB.
@@ -102,6 +125,9 @@ type Config struct {
 	// the flag): at once.
 	LeaderReturnDelay time.Duration
 
+	// ReplicaSelector is where consumers read that name their rack
+	// (--replica-selector): ReadLeader or ReadRack. Default ReadLeader, as in Kafka.
+	ReplicaSelector string
 	// AutoCreateTopics lets a client create a topic by asking for it
 	// (--auto-create-topics). Default off.
 	AutoCreateTopics bool
@@ -125,9 +151,12 @@ type Config struct {
 	// up. Default 512 MiB; at least 1 MiB.
 	KafkaMaxResponseMemory int64
 
+	// Groups is about consumer groups.
+	Groups Groups
+
 	// HeartbeatTimeout is how long raft lets a follower wait for its leader
 	// before it stands for election by itself (--heartbeat-timeout). Lost nodes
-	// are noticed much earlier (docs/adr/0007). Default 20 s.
+	// are noticed much earlier (docs/adr/0007). Default 30 s.
 	HeartbeatTimeout time.Duration
 	// ElectionTimeout is how long a candidate waits for votes
 	// (--election-timeout). At least HeartbeatTimeout. Default: as
@@ -136,6 +165,10 @@ type Config struct {
 	// LeaderLease is how long a leader leads while the nodes of a majority of its
 	// replicas can't be reached (--leader-lease). Default 2 s.
 	LeaderLease time.Duration
+
+	// UpkeepInterval is how often a leader looks whether retention, a compaction or a
+	// new segment is due. Default 5 s.
+	UpkeepInterval time.Duration
 
 	// PprofEnabled serves Go's profiles below /debug/pprof/ on HTTPAddr
 	// (--pprof). Default off.
@@ -147,8 +180,21 @@ type Config struct {
 	// segments. Negative: none is kept. Default 512 MiB.
 	MinFreeDisk int64
 
+	// Secret signs /cluster.json for those who ask with a nonce
+	// (--cluster-secret-file). Default: none.
+	Secret []byte
+	// OtherClusters returns what /cluster.json shows as other_clusters: those of the
+	// same name that were heard on the network. It must not block. Default: none.
+	OtherClusters func() any
+
 	// Logger hears what the node does. Default: nowhere.
 	Logger *slog.Logger
+	// LogLevel is the level of Logger, which PUT /log/level changes. Default: it
+	// can't be changed.
+	LogLevel *slog.LevelVar
+	// LogRequests logs each request of a Kafka or HTTP client (--log-requests).
+	// Default off.
+	LogRequests bool
 	// OnDiskFailure is called, at least once, when a write or fsync of the data
 	// directory has failed, before anybody else learns of it. A process of
 	// which the node is the purpose should end here: an orderly end may wait
@@ -193,6 +239,9 @@ type Etcd struct {
 	// Prefix is what the keys of all clusters begin with (--etcd-prefix).
 	// Default /raftsman.
 	Prefix string
+	// FollowMembers keeps the endpoints to what etcd's own list of members says. For
+	// an etcd that the nodes run themselves (--discover, --join).
+	FollowMembers bool
 	// DiscoverySRV is the domain whose SRV records name the endpoints
 	// (--etcd-discovery-srv, ETCDCTL_DISCOVERY_SRV). Not with Endpoints.
 	DiscoverySRV string
@@ -223,6 +272,43 @@ type WAL struct {
 	SizeLimit int64
 }
 
+// Groups configures consumer groups. Kafka's names are in brackets.
+type Groups struct {
+	// TopicPartitions is how many partitions __consumer_offsets gets when it is
+	// made, which is when the first group asks for its coordinator
+	// (--offsets-topic-partitions) [offsets.topic.num.partitions]. Default 50.
+	TopicPartitions int32
+	// TopicReplicationFactor is its number of replicas
+	// (--offsets-topic-replication-factor) [offsets.topic.replication.factor]. 0
+	// means 3, or the number of nodes where there are fewer.
+	TopicReplicationFactor int16
+	// MinSessionTimeout is the shortest session timeout that a member may ask for
+	// (--group-min-session-timeout) [group.min.session.timeout.ms]. Default 6 s.
+	MinSessionTimeout time.Duration
+	// MaxSessionTimeout is the longest (--group-max-session-timeout)
+	// [group.max.session.timeout.ms]. Default 30 min.
+	MaxSessionTimeout time.Duration
+	// InitialRebalanceDelay is how long the first rebalance of an empty group
+	// waits for more members (--group-initial-rebalance-delay)
+	// [group.initial.rebalance.delay.ms]. Default 3 s; negative (0 for the flag):
+	// it does not wait.
+	InitialRebalanceDelay time.Duration
+	// MaxSize is how many members a group may have (--group-max-size)
+	// [group.max.size]. Default 2,147,483,647.
+	MaxSize int
+	// OffsetsRetention is how long committed offsets outlive the use of their
+	// group (--offsets-retention) [offsets.retention.minutes]. Default 7 days;
+	// negative (0 for the flag): for ever.
+	OffsetsRetention time.Duration
+	// OffsetsRetentionCheck is how often offsets are looked at for expiry
+	// (--offsets-retention-check-interval)
+	// [offsets.retention.check.interval.ms]. Default 10 min.
+	OffsetsRetentionCheck time.Duration
+	// MaxOffsetMetadata is how many bytes of metadata a committed offset may have
+	// (--offset-metadata-max-bytes) [offset.metadata.max.bytes]. Default 4096.
+	MaxOffsetMetadata int
+}
+
 // DefaultListener is the name of the listener that --kafka-addr makes.
 const DefaultListener = "default"
 
@@ -246,16 +332,20 @@ func (c *Config) setDefaults() {
 	or(&c.MinFreeDisk, 512<<20)
 	or(&c.CatchUpRate, 100<<20)
 	or(&c.CatchUpConcurrency, 2)
+	or(&c.CompactionRate, 50<<20)
+	or(&c.CompactionMemory, 128<<20)
 	or(&c.RebalanceRate, 50<<20)
 	or(&c.RebalanceMoves, 8)
 	or(&c.ReplicaRebuildDelay, 10*time.Minute)
 	or(&c.LeaderReturnDelay, 45*time.Second)
 	or(&c.DrainTimeout, 30*time.Second)
+	or(&c.ReplicaSelector, ReadLeader)
 	or(&c.DefaultPartitions, 1)
 	or(&c.MessageMaxBytes, 1<<20+12)
 	or(&c.KafkaMaxRequestMemory, 512<<20)
 	or(&c.KafkaMaxResponseMemory, 512<<20)
-	or(&c.HeartbeatTimeout, 20*time.Second)
+	or(&c.Groups.TopicPartitions, 50)
+	or(&c.HeartbeatTimeout, 30*time.Second)
 	or(&c.ElectionTimeout, c.HeartbeatTimeout)
 	or(&c.LeaderLease, 2*time.Second)
 	if c.Logger == nil {

@@ -39,6 +39,9 @@ type verifyRequest struct {
 	// Digest or Prove (a segment's base offset) may be set.
 	Digest *seglog.DigestRequest `json:"digest,omitempty"`
 	Prove  *int64                `json:"prove,omitempty"`
+	// So may one of these, for what was compacted.
+	Layout bool                  `json:"layout,omitempty"`
+	Values *seglog.ValuesRequest `json:"values,omitempty"`
 }
 
 // verifyReply is about one replica.
@@ -48,6 +51,9 @@ type verifyReply struct {
 	HighWatermark int64          `json:"high_watermark,omitempty"`
 	Digest        *seglog.Digest `json:"digest,omitempty"`
 	Damage        string         `json:"damage,omitempty"` // of the segment that was to be proved
+
+	Layout *partition.Layout `json:"layout,omitempty"`
+	Values *seglog.Values    `json:"values,omitempty"`
 }
 
 // segmentRequest asks for part of a segment, or to have it mended.
@@ -56,8 +62,10 @@ type segmentRequest struct {
 	Partition int32  `json:"partition"`
 	Replica   uint64 `json:"replica"`
 	Segment   int64  `json:"segment"` // base offset
-	Pos       int64  `json:"pos,omitempty"`
-	Bytes     int    `json:"bytes,omitempty"`
+	// Generation of the segment, for a replica that is not open there.
+	Generation int64 `json:"generation,omitempty"`
+	Pos        int64 `json:"pos,omitempty"`
+	Bytes      int   `json:"bytes,omitempty"`
 	// Last is the segment's last offset, if whoever asks wants to know that it is
 	// below the log start: the answer is empty then.
 	Last int64 `json:"last,omitempty"`
@@ -139,6 +147,18 @@ func (n *Node) examine(r verifyRequest) (reply verifyReply, err error) {
 		if d, reply.Start, err = p.Digest(q); err == nil {
 			reply.Digest = &d
 		}
+	case r.Layout:
+		var l partition.Layout
+		if l, err = p.Layout(); err == nil {
+			reply.Layout = &l
+		}
+	case r.Values != nil:
+		ctx, cancel := context.WithTimeout(context.Background(), valuesTimeout)
+		defer cancel()
+		var v seglog.Values
+		if v, err = p.Values(ctx, *r.Values, n.cfg.CompactionMemory); err == nil {
+			reply.Values = &v
+		}
 	case r.Prove != nil:
 		reply.Damage, err = p.Prove(*r.Prove)
 	default:
@@ -181,7 +201,7 @@ func (r *replicas) readClosed(q segmentRequest, buf []byte) (int, error) {
 	if !ok || f.id() != (partitionID{q.TopicID, q.Partition}) {
 		return 0, fs.ErrNotExist
 	}
-	file, err := r.fs.Open(partition.SegmentFile(r.replicaDir(q.Replica), q.Segment))
+	file, err := r.fs.Open(partition.SegmentFile(r.replicaDir(q.Replica), q.Segment, q.Generation))
 	if err != nil {
 		return 0, err
 	}

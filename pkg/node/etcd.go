@@ -20,10 +20,17 @@ import (
 	"github.com/raftsman/raftsman/internal/cluster"
 )
 
+// followMembers is how often etcd is asked for its members (Etcd.FollowMembers).
+const followMembers = 5 * time.Second
+
 // connect makes the etcd client and the view of the cluster. etcd need not
 // answer.
 func (n *Node) connect() error {
-	client, err := etcdClient(n.cfg.Etcd, n.cfg.SessionTTL, n.handshakes())
+	observe, err := n.observeEtcd()
+	if err != nil {
+		return err
+	}
+	client, err := etcdClient(n.cfg.Etcd, n.cfg.SessionTTL, n.handshakes(), grpc.WithChainUnaryInterceptor(observe))
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
@@ -62,7 +69,7 @@ func DialEtcd(e Etcd, ttl time.Duration) (*clientv3.Client, error) {
 
 // etcdClient makes a client. failed is told of TLS that fails, and of nil when it
 // went well.
-func etcdClient(e Etcd, ttl time.Duration, failed func(error)) (*clientv3.Client, error) {
+func etcdClient(e Etcd, ttl time.Duration, failed func(error), more ...grpc.DialOption) (*clientv3.Client, error) {
 	endpoints := e.Endpoints
 	if e.DiscoverySRV != "" {
 		found, err := srv.GetClient("etcd-client", e.DiscoverySRV, "")
@@ -97,14 +104,19 @@ func etcdClient(e Etcd, ttl time.Duration, failed func(error)) (*clientv3.Client
 			MinConnectTimeout: 3 * time.Second,
 		}),
 	}
+	options = append(options, more...)
 	if user != "" {
 		options = append(options, authenticateLater())
 	}
 	if tlsConfig != nil && len(endpoints) > 0 && strings.HasPrefix(endpoints[0], "https://") {
 		options = append(options, grpc.WithTransportCredentials(newTellingTLS(tlsConfig, failed)))
 	}
+	var follow time.Duration
+	if e.FollowMembers {
+		follow = followMembers
+	}
 	return clientv3.New(clientv3.Config{
-		Endpoints: endpoints, TLS: tlsConfig, Username: user, Password: password,
+		Endpoints: endpoints, AutoSyncInterval: follow, TLS: tlsConfig, Username: user, Password: password,
 		DialTimeout: 3 * time.Second, DialKeepAliveTime: alive, DialKeepAliveTimeout: alive,
 		Logger: zap.NewNop(), DialOptions: options,
 	})

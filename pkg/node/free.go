@@ -36,7 +36,13 @@ type freer struct {
 	n     *Node
 	freed prometheus.Counter
 
-	asked map[uint64]asked // by replica; belongs to run
+	// What follows belongs to run.
+	asked map[uint64]asked // by replica
+	// idle are the view and the open replicas of a round that found nothing.
+	idle struct {
+		view *cluster.View
+		open []*opened
+	}
 }
 
 type asked struct {
@@ -95,9 +101,14 @@ func replacedOf(v *cluster.View, open []*opened) (all []replaced) {
 }
 
 func (f *freer) round(ctx context.Context, v *cluster.View, now time.Time) {
-	all := replacedOf(v, f.n.replicas.all())
+	open := f.n.replicas.all()
+	if v == f.idle.view && same(open, f.idle.open) {
+		return
+	}
+	all := replacedOf(v, open)
 	if len(all) == 0 {
 		clear(f.asked)
+		f.idle.view, f.idle.open = v, open
 		return
 	}
 	var (
@@ -119,6 +130,11 @@ func (f *freer) round(ctx context.Context, v *cluster.View, now time.Time) {
 		})
 	}
 	wg.Wait()
+}
+
+// same says whether two results of replicas.all are one.
+func same(a, b []*opened) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // try asks the leader and removes the replica if it may.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 	"log/slog"
@@ -27,6 +26,8 @@ import (
 // alone is a node with one topic "t" of two real partitions, each with its
 // raft group, log and segments, on a disk in memory, behind a real Kafka server.
 type alone struct {
+	elsewhere
+
 	host   *replication.Host
 	writer *seglog.Writer
 	parts  []*partition.Partition
@@ -119,42 +120,7 @@ func (a *alone) Partition(topic string, index int32) (kafka.Partition, error) {
 	if topic != "t" || index < 0 || int(index) >= len(a.parts) {
 		return nil, kerr.UnknownTopicOrPartition
 	}
-	return localPartition{a.parts[index], &space{}, &redirects{closed: true}, partitionID{"t", index}}, nil
-}
-
-func (a *alone) CreateTopic(_ context.Context, spec kafka.CreateTopicSpec) (kafka.TopicInfo, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.created[spec.Name]; ok {
-		return kafka.TopicInfo{}, kerr.TopicAlreadyExists
-	}
-	if spec.Partitions < 1 || spec.Name == "" || len(spec.Name) > 249 {
-		panic(fmt.Sprintf("the server let %+v through", spec))
-	}
-	if spec.Partitions > 100 || len(a.created) > 100 {
-		return kafka.TopicInfo{}, kerr.InvalidPartitions
-	}
-	t := topicInfo(spec.Name, byte(len(a.created)+1), spec.Partitions)
-	if !spec.ValidateOnly {
-		a.created[spec.Name] = t
-	}
-	return t, nil
-}
-
-func (a *alone) DeleteTopic(_ context.Context, name string) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if _, ok := a.created[name]; !ok {
-		return kerr.UnknownTopicOrPartition
-	}
-	if name != "t" {
-		delete(a.created, name)
-	}
-	return nil
-}
-
-func (a *alone) CreatePartitions(context.Context, string, int32, bool) error {
-	return kerr.InvalidPartitions
+	return localPartition{a.parts[index], &space{}, &redirects{closed: true, known: func(partitionID) (bool, bool) { return false, true }}, partitionID{"t", index}, nil}, nil
 }
 
 func (a *alone) InitProducerID(context.Context) (int64, error) {
@@ -199,7 +165,7 @@ func startAlone(t testing.TB) *alone {
 	}
 	a.ln = &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
 	a.server, err = kafka.New(kafka.Options{
-		Listeners: []kafka.Listener{{Name: "default", Net: a.ln}}, Backend: a, Logger: quiet, DefaultRF: 1,
+		Listeners: []kafka.Listener{{Name: "default", Net: a.ln}}, Backend: a, Logger: quiet,
 		Limits: kafka.Limits{MaxMessageBytes: 1 << 16, CreateWait: time.Millisecond, LeaderWait: time.Millisecond},
 	})
 	if err != nil {
@@ -215,10 +181,7 @@ func startAlone(t testing.TB) *alone {
 			if time.Now().After(deadline) {
 				t.Fatal("no leader")
 			}
-			select {
-			case <-p.Wait(1 << 60):
-			case <-time.After(time.Millisecond):
-			}
+			<-time.After(time.Millisecond)
 		}
 	}
 	return a

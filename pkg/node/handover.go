@@ -104,7 +104,9 @@ func (h *handover) round(ctx context.Context) (t tally) {
 	shedding := len(h.n.shedReasons(v)) > 0
 	for i, d := range due {
 		if ctx.Err() != nil {
+			mu.Lock() // earlier ones may still be under way
 			t.left += len(due) - i
+			mu.Unlock()
 			break
 		}
 		slots <- struct{}{}
@@ -183,10 +185,11 @@ func (h *handover) decide(v *cluster.View, now time.Time) (due []transfer, t tal
 			return
 		}
 		tp := cluster.TopicPartition{Topic: p.Topic(), Partition: id.index}
-		order := replicaIDs(v.Assignments[tp].Replicas)
-		if !shedding && (len(order) == 0 || order[0] == g.Replica()) {
+		assigned := v.Assignments[tp].Replicas
+		if !shedding && (len(assigned) == 0 || assigned[0].ID == g.Replica()) {
 			return
 		}
+		order := replicaIDs(assigned)
 		inSync := g.InSync(inSyncNow)
 		c := candidacy{self: g.Replica(), order: order, shedding: shedding, now: now}
 		c.settled = v.Frozen != "" || v.Rebalance.Paused && !asked[tp]

@@ -16,6 +16,8 @@ type localPartition struct {
 	space     *space
 	redirects *redirects
 	id        partitionID
+	// follows says whether the replica follows its leader closely; nil: it does not.
+	follows *followers
 }
 
 var _ kafka.Partition = localPartition{}
@@ -27,7 +29,8 @@ func (l localPartition) Append(batch []byte, done func(kafka.AppendResult)) {
 		return
 	}
 	answer := func(r partition.AppendResult) {
-		done(kafka.AppendResult{BaseOffset: r.BaseOffset, LogStart: r.LogStart, AppendTime: -1, Err: kafkaError(r.Err)})
+		done(kafka.AppendResult{BaseOffset: r.BaseOffset, LogStart: r.LogStart, AppendTime: r.AppendTime,
+			Err: kafkaError(r.Err), Records: recordErrors(r.Err)})
 	}
 	refused := func(r partition.AppendResult) func(bool) {
 		return func(here bool) {
@@ -38,7 +41,7 @@ func (l localPartition) Append(batch []byte, done func(kafka.AppendResult)) {
 			answer(r)
 		}
 	}
-	if l.redirects.join(l.id, refused(partition.AppendResult{BaseOffset: -1, LogStart: -1, Err: partition.ErrNotTaken})) {
+	if l.redirects.join(l.id, refused(partition.AppendResult{BaseOffset: -1, LogStart: -1, AppendTime: -1, Err: partition.ErrNotTaken})) {
 		return
 	}
 	l.p.Append(batch, func(r partition.AppendResult) {
@@ -65,10 +68,38 @@ func (l localPartition) Offsets() (kafka.Offsets, bool) {
 	return kafkaOffsets(o), leading
 }
 
-// Wait implements kafka.Partition.
-func (l localPartition) Wait(offset int64) (<-chan struct{}, func()) {
-	return l.p.Wait(offset), func() {}
+// Unsettled implements kafka.Partition.
+func (l localPartition) Unsettled(epoch int32) bool {
+	if _, serves := l.p.Offsets(); serves || l.p.Closed() {
+		return false
+	}
+	here, elsewhere := l.redirects.known(l.id)
+	if elsewhere && epoch > 0 && l.follows != nil {
+		elsewhere = l.follows.term(l.id) >= uint64(epoch)
+	}
+	return here || !elsewhere
 }
+
+// ReadFollower implements kafka.Partition.
+func (l localPartition) ReadFollower(offset int64, maxBytes int, minOne bool) (kafka.Data, kafka.Offsets, error) {
+	if l.follows == nil || !l.follows.closely(l.id) {
+		o, _ := l.p.Offsets()
+		return nil, kafkaOffsets(o), kerr.NotLeaderForPartition
+	}
+	data, o, err := l.p.ReadFollower(offset, maxBytes, minOne)
+	if err != nil {
+		return nil, kafkaOffsets(o), kafkaError(err)
+	}
+	return &data, kafkaOffsets(o), nil
+}
+
+// Watch implements kafka.Partition.
+func (l localPartition) Watch(w kafka.Watcher, seen kafka.Offsets, leading bool) {
+	l.p.Watch(w, partition.Offsets{Start: seen.Start, HighWatermark: seen.HighWatermark, Epoch: seen.Epoch}, leading)
+}
+
+// Unwatch implements kafka.Partition.
+func (l localPartition) Unwatch(w kafka.Watcher) { l.p.Unwatch(w) }
 
 // OffsetForTimestamp implements kafka.Partition.
 func (l localPartition) OffsetForTimestamp(ts int64) (offset, timestamp int64, epoch int32, ok bool, err error) {
@@ -77,15 +108,29 @@ func (l localPartition) OffsetForTimestamp(ts int64) (offset, timestamp int64, e
 }
 
 // MaxTimestamp implements kafka.Partition.
-func (l localPartition) MaxTimestamp() (offset, timestamp int64, ok bool, err error) {
-	offset, timestamp, _, ok, err = l.p.MaxTimestamp()
-	return offset, timestamp, ok, kafkaError(err)
+func (l localPartition) MaxTimestamp() (offset, timestamp int64, epoch int32, ok bool, err error) {
+	offset, timestamp, epoch, ok, err = l.p.MaxTimestamp()
+	return offset, timestamp, epoch, ok, kafkaError(err)
 }
+
+// EpochAt implements kafka.Partition.
+func (l localPartition) EpochAt(offset int64) int32 { return l.p.EpochAt(offset) }
 
 // EpochEnd implements kafka.Partition.
 func (l localPartition) EpochEnd(epoch int32) (int32, int64, error) {
 	e, end, err := l.p.EpochEnd(epoch)
 	return e, end, kafkaError(err)
+}
+
+// recordErrors are the records that a batch was refused for.
+func recordErrors(err error) (all []kafka.RecordError) {
+	var e *partition.RecordsError
+	if errors.As(err, &e) {
+		for _, r := range e.Records {
+			all = append(all, kafka.RecordError{Index: r.Index, Message: r.Message})
+		}
+	}
+	return all
 }
 
 func kafkaOffsets(o partition.Offsets) kafka.Offsets {
@@ -107,14 +152,17 @@ func kafkaError(err error) error {
 	}{
 		{partition.ErrNotLeader, kerr.NotLeaderForPartition},
 		{partition.ErrOutOfRange, kerr.OffsetOutOfRange},
+		{partition.ErrNotAvailable, kerr.OffsetNotAvailable},
 		{partition.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 		{partition.ErrDuplicateSequence, kerr.DuplicateSequenceNumber},
 		{partition.ErrProducerEpoch, kerr.InvalidProducerEpoch},
 		{partition.ErrTooLarge, kerr.MessageTooLarge},
 		{partition.ErrInvalidRecord, kerr.InvalidRecord},
+		{partition.ErrPolicy, kerr.PolicyViolation},
 		{partition.ErrBusy, kerr.RequestTimedOut},
 		{partition.ErrStorage, kerr.KafkaStorageError},
 		{partition.ErrClosed, kerr.NotLeaderForPartition},
+		{seglog.ErrInconsistent, kerr.InvalidRecord},
 		{seglog.ErrCorrupt, kerr.CorruptMessage},
 		{seglog.ErrUnsupportedMagic, kerr.UnsupportedForMessageFormat},
 		{seglog.ErrUnknownCodec, kerr.UnsupportedCompressionType},

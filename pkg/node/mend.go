@@ -38,7 +38,8 @@ type mender struct {
 	pace pace
 	kick chan struct{}
 
-	one sync.Mutex // held while a segment is mended
+	one      sync.Mutex              // held while a segment is mended
+	standIns map[damagedSegment]bool // segments that wait for another replica's; guarded by one
 
 	mu      sync.Mutex
 	damaged map[damagedSegment]*damage
@@ -70,7 +71,7 @@ type damagedReplicas struct {
 func (n *Node) newMender() (*mender, error) {
 	m := &mender{
 		n: n, log: n.log, pace: pace{rate: n.cfg.CatchUpRate}, kick: make(chan struct{}, 1),
-		damaged: make(map[damagedSegment]*damage), others: make(map[int32]damagedReplicas),
+		damaged: make(map[damagedSegment]*damage), standIns: make(map[damagedSegment]bool), others: make(map[int32]damagedReplicas),
 		mended: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "raftsman_segments_mended_total", Help: "Damaged segments of this node that were mended from another replica."}),
 	}
@@ -173,6 +174,13 @@ func (m *mender) try(ctx context.Context, key damagedSegment, d damage) {
 	}
 	if d.closed != nil {
 		m.n.replicas.retry(d.id)
+		m.one.Lock()
+		again := m.standIns[key]
+		delete(m.standIns, key)
+		m.one.Unlock()
+		if again {
+			m.add(d.id, key.replica, key.segment, d.err, nil)
+		}
 	}
 }
 
@@ -195,7 +203,9 @@ func (m *mender) mend(ctx context.Context, id partitionID, key damagedSegment, c
 		for _, r := range peers {
 			q := segmentRequest{TopicID: id.topicID, Partition: id.index, Replica: r.ID}
 			if closed != nil {
-				q.Last = closed.Segment.LastOffset
+				q.Last, q.Generation = closed.Segment.LastOffset, closed.Segment.Generation
+			} else if p, err := m.n.replica(id.topicID, id.index, key.replica); err == nil {
+				q.Generation = p.Segment(key.segment).Generation
 			}
 			mended, err = m.from(id, key, closed, m.n.fetchSegment(ctx, r.Node, q))
 			if err == nil {
@@ -205,6 +215,11 @@ func (m *mender) mend(ctx context.Context, id partitionID, key damagedSegment, c
 				return mended, r.Node, nil
 			}
 			errs = append(errs, fmt.Errorf("replica %d on node %d: %w", r.ID, r.Node, err))
+			if done, err := m.compacted(ctx, id, key, closed, r, q); err != nil {
+				errs = append(errs, fmt.Errorf("replica %d on node %d: %w", r.ID, r.Node, err))
+			} else if done {
+				return !m.standIns[key], r.Node, nil
+			}
 		}
 		err = errors.Join(errs...)
 		if round < mendPatience-1 && pause(ctx, mendPause) != nil {
@@ -257,13 +272,14 @@ func (m *mender) peersOf(id partitionID, replica uint64) []cluster.Replica {
 // wants that.
 func (n *Node) mendSegment(ctx context.Context, r segmentRequest) (mendReply, error) {
 	id := partitionID{r.TopicID, r.Partition}
-	if _, err := n.replica(r.TopicID, r.Partition, r.Replica); err != nil {
+	p, err := n.replica(r.TopicID, r.Partition, r.Replica)
+	if err != nil {
 		return mendReply{}, err
 	}
 	mended, _, err := n.mender.mend(ctx, id, damagedSegment{r.Replica, r.Segment}, nil)
 	key := damagedSegment{r.Replica, r.Segment}
 	if err != nil {
-		file := partition.SegmentFile(n.replicas.replicaDir(r.Replica), r.Segment)
+		file := partition.SegmentFile(n.replicas.replicaDir(r.Replica), r.Segment, p.Segment(r.Segment).Generation)
 		n.mender.add(id, r.Replica, r.Segment, &seglog.DamageError{File: file, Reason: "found by a verification"}, nil)
 		return mendReply{}, err
 	}

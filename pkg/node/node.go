@@ -17,6 +17,7 @@ import (
 	"github.com/raftsman/raftsman/internal/cluster"
 	"github.com/raftsman/raftsman/internal/gateway"
 	"github.com/raftsman/raftsman/internal/kafka"
+	"github.com/raftsman/raftsman/internal/kafkagateway"
 	"github.com/raftsman/raftsman/internal/seglog"
 	"github.com/raftsman/raftsman/pkg/election"
 	"github.com/raftsman/raftsman/pkg/replication"
@@ -33,6 +34,7 @@ type Node struct {
 	peerLn      net.Listener
 	httpLn      net.Listener
 	kafkaLns    []kafka.Listener
+	forwardLn   *kafka.Listener // of the Kafka gateway; nil: there is none
 	etcd        *clientv3.Client
 	store       *cluster.Store
 	peers       *peers
@@ -42,15 +44,22 @@ type Node struct {
 	verifier    *verifier
 	replicas    *replicas
 	mender      *mender
+	compactor   *compactor
 	verifying   sync.Mutex // held by a verification of the cluster
 	producerIDs *producerIDs
+	groups      *groups
 	kafka       *kafka.Server
+	forwarder   *kafkagateway.Gateway // nil: there is none
 	gateway     *gateway.Server
 	closers     []closer
 
 	changes   changes
 	redirects redirects
+	followers followers
 	load      load
+	lags      lags
+	won       atomic.Pointer[election.Leadership] // while this node is the winner
+	terms     atomic.Uint64                       // how often it became that
 	shed      shedding
 	handover  *handover
 	freer     *freer
@@ -95,6 +104,7 @@ func New(cfg Config) (_ *Node, err error) {
 		kick: make(chan struct{}, 1), scan: make(chan struct{}, 1), ready: make(chan struct{}), fatal: make(chan error, 1), hurry: make(chan struct{}),
 	}
 	n.handover = newHandover(n)
+	n.followers.n = n
 	n.redirects.known, n.redirects.changed = backend{n}.whoLeads, n.changes.wait
 	defer func() {
 		if err != nil {
@@ -152,6 +162,19 @@ func (n *Node) listen() error {
 		}
 		n.kafkaLns = append(n.kafkaLns, kafka.Listener{Net: ln, Name: l.Name, Advertised: advertise})
 	}
+	if n.cfg.KafkaGatewayAddr == "" {
+		return nil
+	}
+	ln, err := take(n.cfg.KafkaGatewayAddr, "--kafka-gateway-addr")
+	if err != nil {
+		return err
+	}
+	n.onClose("Kafka gateway listener", closeOnce(ln))
+	told, err := advertised(n.cfg.KafkaGatewayAdvertise, ln.Addr())
+	if err != nil {
+		return fmt.Errorf("--kafka-gateway-advertise: %w", err)
+	}
+	n.forwardLn = &kafka.Listener{Net: ln, Name: "gateway", Advertised: told}
 	return nil
 }
 
@@ -168,6 +191,14 @@ func closeOnce(ln net.Listener) func() error {
 // KafkaAddr is the address of the first Kafka listener.
 func (n *Node) KafkaAddr() string { return n.kafkaLns[0].Net.Addr().String() }
 
+// KafkaGatewayAddr is the address of the Kafka gateway, "" if there is none.
+func (n *Node) KafkaGatewayAddr() string {
+	if n.forwardLn == nil {
+		return ""
+	}
+	return n.forwardLn.Net.Addr().String()
+}
+
 // HTTPAddr is the address of the HTTP listener.
 func (n *Node) HTTPAddr() string { return n.httpLn.Addr().String() }
 
@@ -176,6 +207,14 @@ func (n *Node) PeerAddr() string { return n.peerLn.Addr().String() }
 
 // ID is the node's id, 0 while a new node waits for etcd to hand one out.
 func (n *Node) ID() int32 { return n.dir.id.NodeID }
+
+// ClusterID is the id of the node's cluster, once it is Ready.
+func (n *Node) ClusterID() string { return n.dir.id.ClusterID }
+
+// HTTPAdvertised is the HTTP address that others are told.
+func (n *Node) HTTPAdvertised() (string, error) {
+	return advertised(n.cfg.HTTPAdvertise, n.httpLn.Addr())
+}
 
 // Ready is closed when the node serves: it is registered in etcd, or etcd is
 // away and it runs on what it knows, and its replicas are open.
@@ -189,6 +228,9 @@ func (n *Node) Run(stop context.Context) (err error) {
 	var wg sync.WaitGroup
 	defer func() {
 		cancel()
+		if n.groups != nil {
+			n.groups.close() // answers members that wait for others
+		}
 		if n.kafka != nil {
 			err = errors.Join(err, n.kafka.Close()) // answers what is pending while the replicas are still open
 		}
@@ -229,15 +271,20 @@ func (n *Node) Run(stop context.Context) (err error) {
 	wg.Go(func() { n.watchDisk(ctx) })
 	wg.Go(func() { n.watchHealth(ctx) })
 	wg.Go(func() { n.mender.run(ctx) })
+	wg.Go(func() { n.compactor.run(ctx) })
 	wg.Go(func() { n.watchSpace(ctx) })
 	wg.Go(func() { n.watchSlowDisk(ctx) })
 	wg.Go(func() { n.handover.run(ctx) })
 	wg.Go(func() { n.freer.run(ctx) })
+	wg.Go(func() { n.groups.run(ctx) })
 	wg.Go(func() { n.background("HTTP server", n.gateway.Run(ctx)) })
 	wg.Go(func() {
 		n.takeBearings(ctx)
 		n.background("Kafka server", n.kafka.Serve())
 	})
+	if n.forwarder != nil {
+		wg.Go(func() { n.background("Kafka gateway", n.forwarder.Run(ctx)) })
+	}
 
 	select {
 	case <-stop.Done():

@@ -5,9 +5,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/raftsman/raftsman/internal/discovery"
 	"github.com/raftsman/raftsman/internal/gateway"
 	"github.com/raftsman/raftsman/internal/kafka"
-	"github.com/raftsman/raftsman/internal/partition"
 	"github.com/raftsman/raftsman/internal/seglog"
 	"github.com/raftsman/raftsman/pkg/replication"
 )
@@ -38,12 +38,9 @@ func (n *Node) openStores() error {
 	n.replicas = &replicas{
 		fs: n.cfg.FS, dir: n.dir.path("partitions"), self: id.NodeID, incarnation: id.Incarnation, host: n.host,
 		segments: seglog.Options{FS: n.cfg.FS, Logger: n.log, Writer: n.writer, OnFatal: n.diskFailed},
-		defaults: partition.Settings{
-			SegmentBytes: n.cfg.SegmentBytes, RetentionTime: 7 * 24 * time.Hour, RetentionBytes: -1,
-			MaxMessageBytes: n.cfg.MessageMaxBytes,
-		},
-		now: n.now, log: n.log, onStatus: n.onStatus,
-		open: make(map[uint64]*opened), of: make(map[partitionID][]*opened), busy: make(map[partitionID]bool),
+		static:   staticConfig(&n.cfg),
+		now:      n.now, log: n.log, onStatus: n.onStatus, found: n.changes.notify,
+		open: make(map[uint64]*opened), of: make(map[partitionID][]*opened), busy: make(map[partitionID]bool), opens: make(map[partitionID]bool),
 		fail: make(map[partitionID]time.Time), onDisk: make(map[uint64]replicaFile),
 		aside: make(map[uint64]bool), freed: make(map[partitionID]map[uint64]bool), retired: make(map[uint64]uint64),
 	}
@@ -51,6 +48,13 @@ func (n *Node) openStores() error {
 		return err
 	}
 	n.replicas.damaged = n.mender.add
+	if n.compactor, err = n.newCompactor(); err != nil {
+		return err
+	}
+	n.replicas.compact, n.replicas.upkeep = n.compactor.add, n.cfg.UpkeepInterval
+	if err := n.registerMetrics(); err != nil {
+		return err
+	}
 	if err := n.registerSpace(); err != nil {
 		return err
 	}
@@ -70,6 +74,9 @@ func (n *Node) openStores() error {
 	n.producerIDs = &producerIDs{fs: n.cfg.FS, dir: n.cfg.DataDir, id: id, alloc: n.store.AllocProducerIDs, log: n.log}
 	n.producerIDs.load()
 	n.onClose("producer ids", func() error { n.producerIDs.close(); return nil })
+	if n.groups, err = newGroups(n); err != nil {
+		return err
+	}
 	n.verifier = n.newVerifier()
 	n.watchPeers()
 	n.handleDigests()
@@ -78,14 +85,10 @@ func (n *Node) openStores() error {
 
 // openDoors makes the servers that clients come to.
 func (n *Node) openDoors() error {
-	rf := n.cfg.DefaultReplicationFactor
-	if rf == 0 {
-		rf = -1 // decided when a topic is created, by the number of live nodes
-	}
 	var err error
 	n.kafka, err = kafka.New(kafka.Options{
 		Listeners: n.kafkaLns, Backend: backend{n}, Logger: n.log, Registerer: n.cfg.Registerer,
-		AutoCreate: n.cfg.AutoCreateTopics, DefaultPartitions: n.cfg.DefaultPartitions, DefaultRF: rf,
+		RackAware: n.cfg.ReplicaSelector == ReadRack, LogRequests: n.cfg.LogRequests,
 		Limits: kafka.Limits{
 			MaxMessageBytes:  int(n.cfg.MessageMaxBytes),
 			MaxRequestMemory: n.cfg.KafkaMaxRequestMemory, MaxResponseMemory: n.cfg.KafkaMaxResponseMemory,
@@ -94,11 +97,22 @@ func (n *Node) openDoors() error {
 	if err != nil {
 		return err
 	}
+	if err := n.openForwarder(); err != nil {
+		return err
+	}
 	n.gateway, err = gateway.New(gateway.Options{
 		Listener: n.httpLn, Ready: n.readiness, ClusterJSON: n.clusterJSON, Evidence: n.evidence, Recovery: n.recovery(), Operator: operator{n}, Verify: n.verify,
-		Gatherer: gatherer(n.cfg.Registerer), Pprof: n.cfg.PprofEnabled, Logger: n.log,
+		Probes:   gateway.Probes{Leader: n.leaderProbe, Replica: n.replicaHealth},
+		Gatherer: gatherer(n.cfg.Registerer), Registerer: n.cfg.Registerer, Pprof: n.cfg.PprofEnabled, Logger: n.log,
+		LogLevel: n.cfg.LogLevel, LogRequests: n.cfg.LogRequests,
+		Sign: n.sign,
 	})
 	return err
+}
+
+// sign is the signature of an answer for one who knows the cluster's secret.
+func (n *Node) sign(nonce string, body []byte) string {
+	return discovery.Sign(n.cfg.Secret, nonce, body)
 }
 
 func gatherer(r prometheus.Registerer) prometheus.Gatherer {

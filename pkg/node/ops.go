@@ -109,7 +109,7 @@ func (n *Node) watchHealth(ctx context.Context) {
 			n.awaySince(peer)
 		}
 		if i%syncsEvery == 0 {
-			n.watched.sample(gatherer(n.cfg.Registerer))
+			n.watched.sample(n.host.Fsyncs())
 		}
 		select {
 		case <-ctx.Done():
@@ -156,20 +156,15 @@ func (w *watched) etcd(connected bool, now time.Time) *time.Time {
 }
 
 // sample keeps how long syncs have taken so far.
-func (w *watched) sample(metrics prometheus.Gatherer) {
-	families, err := metrics.Gather()
-	if err != nil {
-		return // /metrics says so
+func (w *watched) sample(fsyncs prometheus.Metric) {
+	var now dto.Metric
+	if fsyncs == nil || fsyncs.Write(&now) != nil {
+		return
 	}
-	for _, f := range families {
-		if f.GetName() != "raftsman_wal_fsync_seconds" || len(f.GetMetric()) == 0 {
-			continue
-		}
-		w.mu.Lock()
-		w.syncs = append(w.syncs, f.GetMetric()[0].GetHistogram())
-		w.syncs = w.syncs[max(0, len(w.syncs)-syncsKept):]
-		w.mu.Unlock()
-	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.syncs = append(w.syncs, now.GetHistogram())
+	w.syncs = w.syncs[max(0, len(w.syncs)-syncsKept):]
 }
 
 // fewSyncs say nothing about a disk.

@@ -132,13 +132,12 @@ func TestOperatorsSeeAndAsk(t *testing.T) {
 	testetcd.Eventually(t, "the finding about it", func() bool { return finds(report(t, c, 2), "rebalance-paused") })
 	// What an operator asks for is done all the same.
 	_, partitions = call[[]health.Partition](t, c, 2, "GET", "/partitions?topic=orders", "")
-	to, id := partitions[0].Leader%3+1, "mine"
+	to := partitions[0].Leader%3 + 1
+	_, asked := call[gateway.Operation](t, c, 1, "POST", "/ops", fmt.Sprintf(`{"kind":"transfer","topic":"orders","partition":0,"node":%d}`, to))
 	testetcd.Eventually(t, "the transfer while paused", func() bool {
-		_, op := call[gateway.Operation](t, c, 1, "GET", "/ops/"+id, "")
-		if id == "mine" || op.State == cluster.OpRefused { // a moment ago the replica was not in sync
-			body := fmt.Sprintf(`{"kind":"transfer","topic":"orders","partition":0,"node":%d}`, to)
-			_, op = call[gateway.Operation](t, c, 1, "POST", "/ops", body)
-			id = op.ID
+		_, op := call[gateway.Operation](t, c, 1, "GET", "/ops/"+asked.ID, "")
+		if op.State == cluster.OpRefused {
+			t.Fatal(op.Reason)
 		}
 		_, partitions = call[[]health.Partition](t, c, 2, "GET", "/partitions?topic=orders", "")
 		return op.State == cluster.OpDone && partitions[0].Leader == to

@@ -47,8 +47,12 @@ func (n *Node) takePart(ctx context.Context) error {
 		},
 		Name: keys.Election(), Value: candidate,
 		Lead: func(ctx context.Context, l *election.Leadership) error {
+			n.terms.Add(1)
+			n.won.Store(l)
+			defer n.won.Store(nil)
 			return controller.Run(ctx, l, n.store, controller.Options{
 				RebuildDelay: n.cfg.ReplicaRebuildDelay, Moves: n.cfg.RebalanceMoves, Rate: n.cfg.RebalanceRate,
+				SystemTopics: n.systemTopics,
 			}, n.log)
 		},
 	})
@@ -156,7 +160,9 @@ func (n *Node) forgetLeaders(v *cluster.View) {
 	for _, t := range v.Topics {
 		topics[t.ID] = true
 	}
-	n.leaders.forget(func(id partitionID) bool { return topics[id.topicID] })
+	exists := func(id partitionID) bool { return topics[id.topicID] }
+	n.leaders.forget(exists)
+	n.verifier.forget(exists)
 }
 
 // onStatus comes from a replica whose leadership changed; it must not block.
@@ -191,6 +197,7 @@ func (n *Node) refreshInSync() {
 // watchPeers keeps nodes and leaderships known to each other.
 func (n *Node) watchPeers() {
 	n.host.Net().Handle(byte(kindLeaders), n.leaders.receive)
+	n.host.Net().Handle(byte(kindSessions), n.groups.inherit)
 	n.host.Net().Handle(byte(kindAddress), n.hearAddress)
 	n.host.Net().Handle(byte(kindHolds), n.hearHolds)
 	n.host.Net().Handle(byte(kindRecovered), n.hearRecovered)
@@ -273,7 +280,12 @@ func (n *Node) clusterJSON() any {
 	if v.Meta != nil {
 		epoch = v.Meta.Epoch
 	}
+	others := any([]struct{}{})
+	if n.cfg.OtherClusters != nil {
+		others = n.cfg.OtherClusters()
+	}
 	return map[string]any{
+		"own_etcd": n.cfg.Etcd.FollowMembers, "other_clusters": others,
 		"epoch":   epoch,
 		"cluster": n.cfg.Cluster, "cluster_id": n.dir.id.ClusterID, "etcd": n.etcd.Endpoints(), "nodes": nodes,
 		"self": map[string]any{"node": n.ID(), "incarnation": n.dir.id.Incarnation}, "winner": backend{n}.ControllerID(), "frozen": v.Frozen, "source": v.Source,

@@ -35,18 +35,27 @@ type replicas struct {
 	incarnation string
 	host        *replication.Host
 	segments    seglog.Options
-	defaults    partition.Settings
+	static      map[string]string // see staticConfig
+	bases       atomic.Pointer[baseSettings]
 	now         func() time.Time
 	log         *slog.Logger
 	onStatus    func(id partitionID, replica uint64, s replication.Status)
+	// found is told when a replica that was opened and leads already can be found.
+	found func()
 	// damaged is told of each damaged segment; closed is set if that keeps the
 	// replica from being opened.
 	damaged func(id partitionID, replica uint64, segment int64, err *seglog.DamageError, closed *partition.DamagedError)
+	// compact is told of each replica that has something to compact.
+	compact func(id partitionID, replica uint64)
+	upkeep  time.Duration // partition.Config.UpkeepInterval
+	metrics *partition.Metrics
 
 	mu     sync.Mutex
 	open   map[uint64]*opened
+	list   []*opened                 // what open holds; nil when that has changed
 	of     map[partitionID][]*opened // the open replicas of each partition
 	busy   map[partitionID]bool      // being opened or removed
+	opens  map[partitionID]bool      // a replica is being opened
 	fail   map[partitionID]time.Time
 	told   map[partitionID]string          // the failure that was logged
 	onDisk map[uint64]replicaFile          // replicas with a directory
@@ -86,6 +95,24 @@ func (r *replicas) get(id partitionID) (*partition.Partition, bool) {
 	return best.p, true
 }
 
+// opening says whether a replica of a partition is being opened. It may lead
+// before it can be found.
+func (r *replicas) opening(id partitionID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.opens[id]
+}
+
+func (r *replicas) setOpening(id partitionID, is bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if is {
+		r.opens[id] = true
+	} else {
+		delete(r.opens, id)
+	}
+}
+
 // count is the number of open replicas.
 func (r *replicas) count() int {
 	r.mu.Lock()
@@ -93,11 +120,15 @@ func (r *replicas) count() int {
 	return len(r.open)
 }
 
-// all returns the open replicas.
+// all returns the open replicas. The slice is shared: it is the same one until a
+// replica was opened or closed, and must not be changed.
 func (r *replicas) all() []*opened {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Collect(maps.Values(r.open))
+	if r.list == nil {
+		r.list = slices.AppendSeq(make([]*opened, 0, len(r.open)), maps.Values(r.open))
+	}
+	return r.list
 }
 
 // each calls fn for all open replicas.
@@ -105,6 +136,17 @@ func (r *replicas) each(fn func(partitionID, *partition.Partition)) {
 	for _, o := range r.all() {
 		fn(o.id, o.p)
 	}
+}
+
+// byReplica returns an open replica by its id.
+func (r *replicas) byReplica(replica uint64) (*partition.Partition, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := r.open[replica]
+	if o == nil {
+		return nil, false
+	}
+	return o.p, true
 }
 
 // openOf returns the open replicas of a partition.
@@ -117,8 +159,9 @@ func (r *replicas) openOf(id partitionID) []*opened {
 func (r *replicas) add(o *opened) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.open[o.replica] = o
+	r.open[o.replica], r.list = o, nil
 	r.of[o.id] = append(r.of[o.id], o)
+	delete(r.opens, o.id)
 }
 
 // drop takes an open replica out, for the caller to close.
@@ -130,6 +173,7 @@ func (r *replicas) drop(replica uint64) *opened {
 		return nil
 	}
 	delete(r.open, replica)
+	r.list = nil
 	r.of[o.id] = slices.DeleteFunc(r.of[o.id], func(other *opened) bool { return other == o })
 	if len(r.of[o.id]) == 0 {
 		delete(r.of, o.id)
@@ -154,7 +198,7 @@ func (r *replicas) reconcile(ctx context.Context, v *cluster.View) (pending bool
 		if _, deleted := v.Deleted[a.TopicID]; deleted {
 			continue
 		}
-		settings := r.settings(v.Topics[tp.Topic].Config)
+		settings := r.settings(v, tp.Topic)
 		replica, mine, freed := r.mine(id, a)
 		if freed {
 			r.refuse(id, tp.Topic, replica)
@@ -184,7 +228,7 @@ func (r *replicas) reconcile(ctx context.Context, v *cluster.View) (pending bool
 	for replica, f := range r.closedFormer(v, named) {
 		id := f.id()
 		a := v.Assignments[cluster.TopicPartition{Topic: f.Topic, Partition: f.Index}]
-		add(id, func() error { return r.openFormer(f, replica, a, r.settings(v.Topics[f.Topic].Config)) })
+		add(id, func() error { return r.openFormer(f, replica, a, r.settings(v, f.Topic)) })
 	}
 	for replica, id := range r.doomed(v) {
 		add(id, func() error { return r.deleteOne(id, replica, "its topic was deleted") })
@@ -286,7 +330,7 @@ func replicaIDs(rs []cluster.Replica) []uint64 {
 func (r *replicas) close() error {
 	r.mu.Lock()
 	all := r.open
-	r.open, r.of = make(map[uint64]*opened), make(map[partitionID][]*opened)
+	r.open, r.list, r.of = make(map[uint64]*opened), nil, make(map[partitionID][]*opened)
 	r.mu.Unlock()
 	var (
 		mu   sync.Mutex

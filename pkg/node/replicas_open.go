@@ -47,6 +47,8 @@ func (r *replicas) openPartition(f replicaFile, initial []uint64, a cluster.Assi
 	id := f.id()
 	cfg := r.partitionConfig(f, settings)
 	cfg.Initial = initial
+	r.setOpening(id, true)
+	defer r.setOpening(id, false)
 	p, err := partition.Open(cfg)
 	var bad *partition.DamagedError
 	if errors.As(err, &bad) {
@@ -59,6 +61,9 @@ func (r *replicas) openPartition(f replicaFile, initial []uint64, a cluster.Assi
 		p.Group().SetTarget(target(a))
 	}
 	r.add(&opened{id, f.Topic, f.Replica, p})
+	if p.Group().Status().Leading {
+		r.found()
+	}
 	r.log.Debug("opened a replica", "topic", f.Topic, "partition", f.Index, "replica", f.Replica)
 	return nil
 }
@@ -66,8 +71,9 @@ func (r *replicas) openPartition(f replicaFile, initial []uint64, a cluster.Assi
 func (r *replicas) partitionConfig(f replicaFile, settings partition.Settings) partition.Config {
 	id := f.id()
 	return partition.Config{
+		OnCompaction: func() { r.compact(id, f.Replica) }, UpkeepInterval: r.upkeep,
 		Topic: f.Topic, TopicID: f.TopicID, Index: f.Index, Replica: f.Replica,
-		Dir: r.replicaDir(f.Replica), Host: r.host, Segments: r.segments, Settings: settings,
+		Dir: r.replicaDir(f.Replica), Host: r.host, Segments: r.segments, Settings: settings, Metrics: r.metrics,
 		OnStatus: func(s replication.Status) { r.onStatus(id, f.Replica, s) }, Logger: r.log, Now: r.now,
 		OnDamage: func(segment int64, err *seglog.DamageError) { r.damaged(id, f.Replica, segment, err, nil) },
 	}

@@ -49,9 +49,10 @@ func openLone(mem *vfs.Mem) (_ *lone, err error) {
 	l.r = &replicas{
 		fs: mem, dir: "/data/partitions", self: 1, incarnation: "i1", host: l.host, now: time.Now, log: log,
 		segments: seglog.Options{FS: mem, Logger: log, Writer: l.writer},
-		defaults: partition.Settings{SegmentBytes: 1 << 12, RetentionTime: -1, RetentionBytes: -1, MaxMessageBytes: 1 << 20},
+		static:   map[string]string{"log.segment.bytes": "4096", "log.retention.ms": "-1", "message.max.bytes": "1048576"},
 		onStatus: func(partitionID, uint64, replication.Status) {},
-		open:     make(map[uint64]*opened), of: make(map[partitionID][]*opened), busy: make(map[partitionID]bool), fail: make(map[partitionID]time.Time),
+		found:    func() {}, opens: make(map[partitionID]bool),
+		open: make(map[uint64]*opened), of: make(map[partitionID][]*opened), busy: make(map[partitionID]bool), fail: make(map[partitionID]time.Time),
 		onDisk: make(map[uint64]replicaFile), aside: make(map[uint64]bool), freed: make(map[partitionID]map[uint64]bool), retired: make(map[uint64]uint64),
 	}
 	return l, l.r.scan()
@@ -172,7 +173,7 @@ func recoveryCrash(t *testing.T, n int64, rnd *rand.Rand) (crashed bool) {
 	// As openOne does, but for opening the replica: raft panics without a disk.
 	err = l.r.setAside(lonePartition, "t", l.r.givenUp(lonePartition, recovered))
 	if err == nil {
-		err = l.r.inherit(lonePartition, "t", recovered.Recovered, l.r.defaults)
+		err = l.r.inherit(lonePartition, "t", recovered.Recovered, l.r.base(&cluster.View{}))
 	}
 	crashed = mem.Crashed()
 	if !crashed {

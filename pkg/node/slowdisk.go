@@ -48,6 +48,9 @@ type diskReport struct {
 	Median  int64 `json:"median_ns"` // of a write with its fsync
 	Bytes   int64 `json:"bytes"`     // written in slowWindow
 	Slow    bool  `json:"slow"`      // it hands its leaderships over for that
+	// Behind is how far the worst of the receiver's replicas is behind what the
+	// sender leads; less than leastLag is 0.
+	Behind int64 `json:"behind_ms,omitempty"`
 }
 
 // says whether there was enough to tell.
@@ -152,6 +155,19 @@ func (s *slowDisk) fresh(now time.Time) (reports []diskReport) {
 	return reports
 }
 
+// behind is how far the peers have said lately that this node's replicas are.
+func (s *slowDisk) behind(now time.Time) map[int32]time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	told := make(map[int32]time.Duration, len(s.peers))
+	for node, r := range s.peers {
+		if now.Sub(r.at) <= staleReport {
+			told[node] = time.Duration(min(max(r.Behind, 0), 1<<40)) * time.Millisecond
+		}
+	}
+	return told
+}
+
 // watchSlowDisk compares the own disk with the others until ctx ends.
 func (n *Node) watchSlowDisk(ctx context.Context) {
 	tick := time.NewTicker(slowCheck)
@@ -178,11 +194,16 @@ func (n *Node) watchSlowDisk(ctx context.Context) {
 			n.slowChanged(judge.slow, lat.Median, others)
 		}
 		own.Slow = judge.slow
-		msg, err := cluster.Encode(own)
-		if err != nil {
-			panic(fmt.Sprintf("BUG: encode a report: %v", err)) // plain numbers
-		}
+		n.measureLags(now)
 		for _, peer := range peers {
+			own.Behind = 0
+			if b := n.lags.of(peer).behind; b >= leastLag {
+				own.Behind = b.Milliseconds()
+			}
+			msg, err := cluster.Encode(own)
+			if err != nil {
+				panic(fmt.Sprintf("BUG: encode a report: %v", err)) // plain numbers
+			}
 			n.host.Net().Send(peer, byte(kindDisk), msg)
 		}
 	}

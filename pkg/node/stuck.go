@@ -46,6 +46,7 @@ func (n *Node) watchDisk(ctx context.Context) {
 				n.log.Info("the disk answers again", "after", time.Since(since).Round(time.Millisecond))
 				since, suspended = time.Time{}, false
 				n.stuck.Store(false)
+				n.changes.notify()
 				n.kafka.Resume()
 			}
 			continue
@@ -53,6 +54,7 @@ func (n *Node) watchDisk(ctx context.Context) {
 		if since.IsZero() {
 			since = time.Now()
 			n.stuck.Store(true)
+			n.changes.notify() // sessions find their partitions anew
 			n.log.Error("the disk of the write-ahead log hangs: this node answers neither nodes nor clients until it goes on; look at the disk", "dir", n.cfg.DataDir)
 		}
 		if suspended {

@@ -64,6 +64,7 @@ func (c Config) Validate() error {
 	c.validateAddresses(&p)
 	c.validateTopics(&p)
 	c.validateRaft(&p)
+	c.Groups.validate(&p)
 	if len(p) > 0 {
 		return &ConfigError{p}
 	}
@@ -151,6 +152,10 @@ func (c *Config) validateAddresses(p *problems) {
 		addr(p, flag, l.Addr)
 		advertise(p, strings.Replace(flag, "-addr", "-advertise", 1), l.Advertise)
 	}
+	if c.KafkaGatewayAddr != "" {
+		addr(p, "--kafka-gateway-addr", c.KafkaGatewayAddr)
+	}
+	advertise(p, "--kafka-gateway-advertise", c.KafkaGatewayAdvertise)
 	addr(p, "--http-addr", c.HTTPAddr)
 	advertise(p, "--http-advertise", c.HTTPAdvertise)
 	addr(p, "--peer-addr", c.PeerAddr)
@@ -216,6 +221,9 @@ func (c *Config) validateRaft(p *problems) {
 	if c.RaftStore != RaftStoreWAL && c.RaftStore != RaftStoreBoltDB {
 		p.add("--raft-store", c.RaftStore, "use %s or %s", RaftStoreWAL, RaftStoreBoltDB)
 	}
+	if c.ReplicaSelector != ReadLeader && c.ReplicaSelector != ReadRack {
+		p.add("--replica-selector", c.ReplicaSelector, "use %s or %s", ReadLeader, ReadRack)
+	}
 	if c.WAL.FileSize < minWALFileSize || c.WAL.FileSize > 1<<31-1 {
 		p.add("--wal-file-size", c.WAL.FileSize, "use %d to %d", minWALFileSize, 1<<31-1)
 	}
@@ -227,6 +235,12 @@ func (c *Config) validateRaft(p *problems) {
 	}
 	if c.CatchUpConcurrency < 1 || c.CatchUpConcurrency > 64 {
 		p.add("--catchup-concurrency", c.CatchUpConcurrency, "use 1 to 64")
+	}
+	if c.CompactionRate != -1 && c.CompactionRate < minCatchUpRate {
+		p.add("--compaction-rate", c.CompactionRate, "use %d bytes per second or more, or 0 for no limit", minCatchUpRate)
+	}
+	if c.CompactionMemory < 1<<20 {
+		p.add("--compaction-memory", c.CompactionMemory, "use %d or more", 1<<20)
 	}
 	if c.RebalanceRate != -1 && c.RebalanceRate < minCatchUpRate {
 		p.add("--rebalance-rate", c.RebalanceRate, "use %d bytes per second or more, or 0 for no limit", minCatchUpRate)

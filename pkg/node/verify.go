@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -32,6 +33,9 @@ type verifier struct {
 	mu   sync.Mutex
 	seen map[int32]time.Time // the last answer
 	lost time.Time           // when a node was last lost, or did not answer
+	// unled are the partitions that no node has led yet, as far as is known
+	// here, and when a client first asked for them.
+	unled map[partitionID]time.Time
 }
 
 func (v *verifier) noteLoss() {
@@ -45,6 +49,29 @@ func (v *verifier) electing() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return time.Since(v.lost) < electionPatience
+}
+
+// expects says whether a partition that no node has led yet may be about to get
+// its first leader: for a while from when it was first asked for.
+func (v *verifier) expects(id partitionID) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	since, ok := v.unled[id]
+	if !ok {
+		if v.unled == nil {
+			v.unled = make(map[partitionID]time.Time)
+		}
+		since = time.Now()
+		v.unled[id] = since
+	}
+	return time.Since(since) < electionPatience
+}
+
+// forget drops the partitions that do not exist any more.
+func (v *verifier) forget(exists func(partitionID) bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	maps.DeleteFunc(v.unled, func(id partitionID, _ time.Time) bool { return !exists(id) })
 }
 
 // answer says whether all the nodes answer, and asks those that did not just now.
@@ -87,11 +114,11 @@ func (b backend) AwaitLeaders(ctx context.Context, topics []string) {
 	defer retry.Stop()
 	for {
 		changed := b.n.changes.wait()
-		nodes, missing := b.leadersOf(topics)
-		if missing && !b.n.verifier.electing() {
+		nodes, missing, first := b.leadersOf(topics)
+		if missing && !first && !b.n.verifier.electing() {
 			return
 		}
-		if b.n.verifier.answer(ctx, nodes) && !missing {
+		if b.n.verifier.answer(ctx, nodes) && !missing && !first {
 			return
 		}
 		select {
@@ -103,9 +130,10 @@ func (b backend) AwaitLeaders(ctx context.Context, topics []string) {
 	}
 }
 
-// leadersOf returns the other nodes that lead partitions of topics, and whether
-// a placed partition has no leader that is alive.
-func (b backend) leadersOf(topics []string) (nodes map[int32]bool, missing bool) {
+// leadersOf returns the other nodes that lead partitions of topics, whether a
+// placed partition has no leader that is alive, and whether a new partition is
+// about to get its first one.
+func (b backend) leadersOf(topics []string) (nodes map[int32]bool, missing, first bool) {
 	v := b.n.store.View()
 	if topics == nil {
 		topics = v.TopicNames()
@@ -121,12 +149,16 @@ func (b backend) leadersOf(topics []string) (nodes map[int32]bool, missing bool)
 			switch {
 			case p.Leader < 0:
 				missing = missing || placed
+				id := partitionID{t.ID, p.Index}
+				if _, led := b.n.leaders.of(id); !led {
+					first = b.n.verifier.expects(id) || first
+				}
 			case p.Leader != b.NodeID():
 				nodes[p.Leader] = true
 			}
 		}
 	}
-	return nodes, missing
+	return nodes, missing, first
 }
 
 const bearingsTimeout = 1500 * time.Millisecond
@@ -142,7 +174,7 @@ func (n *Node) takeBearings(ctx context.Context) {
 		n.mu.Lock()
 		settled := n.settled
 		n.mu.Unlock()
-		if _, missing := (backend{n}).leadersOf(nil); settled && !missing {
+		if _, missing, _ := (backend{n}).leadersOf(nil); settled && !missing {
 			return
 		}
 		select {

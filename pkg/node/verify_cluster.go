@@ -102,11 +102,8 @@ func (v *clusterVerifier) progress() error {
 func (v *clusterVerifier) partition(ctx context.Context, view *cluster.View, tp cluster.TopicPartition) error {
 	c := &comparison{v: v, tp: tp}
 	a, ok := view.Assignments[tp]
-	switch {
-	case !ok:
+	if !ok {
 		return c.incomplete(cluster.Replica{}, "it has no replicas yet")
-	case view.Topics[tp.Topic].Config["cleanup.policy"] == "compact":
-		return c.incomplete(cluster.Replica{}, "cleanup.policy=compact: replicas that were compacted each on its own differ legitimately, and are not compared yet")
 	}
 	c.topicID = a.TopicID
 	for _, r := range a.Replicas {
@@ -135,9 +132,13 @@ func (c *comparison) askAll(ctx context.Context, request func(*verified) verifyR
 				continue
 			}
 			wg.Go(func() {
-				ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
-				defer cancel()
 				q := request(r)
+				timeout := verifyTimeout
+				if q.Values != nil {
+					timeout = valuesTimeout
+				}
+				ctx, cancel := context.WithTimeout(ctx, timeout)
+				defer cancel()
 				q.TopicID, q.Partition, q.Replica = c.topicID, c.tp.Partition, r.ID
 				r.reply, r.err = c.v.n.ask(ctx, r.Node, q)
 			})

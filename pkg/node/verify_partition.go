@@ -21,6 +21,9 @@ type comparison struct {
 // run goes through the range that all replicas have, a chunk at a time.
 func (c *comparison) run(ctx context.Context) error {
 	from, to, err := c.bound(ctx)
+	if err == nil && len(c.replicas) > 0 {
+		from, err = c.compacted(ctx, from, to)
+	}
 	if err != nil {
 		return err
 	}
@@ -33,6 +36,16 @@ func (c *comparison) run(ctx context.Context) error {
 		if start > from { // retention let go of what we wanted
 			from = start
 			continue
+		}
+		if !agree(all) { // unless it was compacted meanwhile
+			at, err := c.compacted(ctx, from, to)
+			if err != nil {
+				return err
+			}
+			if at > from {
+				from = at
+				continue
+			}
 		}
 		next := from
 		for _, d := range all {
@@ -112,6 +125,9 @@ func (c *comparison) narrow(ctx context.Context, from, to int64, cursors map[uin
 	}
 	for i := range all {
 		all[i].digest.List = slices.DeleteFunc(all[i].digest.List, func(b seglog.BatchDigest) bool { return b.Offset >= next })
+	}
+	if at, err := c.compacted(ctx, from, to); err != nil || at > from {
+		return at, err // compacted meanwhile: what was listed may be gone
 	}
 	found := differences(all)
 	if err := c.proveAll(ctx, found); err != nil {

@@ -9,9 +9,7 @@ import (
 
 // A disk counts as slow by the last minute alone, not by all since the start.
 func TestSlowestSyncsOfTheLastMinute(t *testing.T) {
-	r := prometheus.NewRegistry()
 	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "raftsman_wal_fsync_seconds", Buckets: prometheus.ExponentialBuckets(0.001, 2, 12)})
-	r.MustRegister(h)
 	observe := func(n int, v float64) {
 		for range n {
 			h.Observe(v)
@@ -22,20 +20,20 @@ func TestSlowestSyncsOfTheLastMinute(t *testing.T) {
 		t.Errorf("before the first sample: %v", got)
 	}
 	observe(1000, 5) // long ago
-	w.sample(r)
+	w.sample(h)
 	observe(fewSyncs-1, 1)
-	w.sample(r)
+	w.sample(h)
 	if got := w.slowest(); got != 0 {
 		t.Errorf("few syncs: %v", got)
 	}
 	observe(980, 0.003)
-	w.sample(r)
+	w.sample(h)
 	if got := w.slowest(); got != 512*time.Millisecond { // the bucket of 1 s begins there
 		t.Errorf("two in a hundred took a second: %v", got)
 	}
 	for range syncsKept {
 		observe(100, 0.003)
-		w.sample(r)
+		w.sample(h)
 	}
 	if got := w.slowest(); got != 2*time.Millisecond {
 		t.Errorf("a minute later: %v", got)

@@ -53,7 +53,7 @@ type Config struct {
 	Resolver Resolver
 
 	// HeartbeatTimeout is how long raft lets a follower wait for its leader before
-	// it stands for election by itself (default 20 s). It is the net beneath:
+	// it stands for election by itself (default 30 s). It is the net beneath:
 	// lost nodes are noticed by their connections and pings, and a group without a
 	// leader elects one within milliseconds (failover.go).
 	HeartbeatTimeout time.Duration
@@ -112,7 +112,7 @@ func (c *Config) setDefaults() {
 			*d = v
 		}
 	}
-	def(&c.HeartbeatTimeout, 20*time.Second)
+	def(&c.HeartbeatTimeout, 30*time.Second)
 	def(&c.ElectionTimeout, c.HeartbeatTimeout)
 	def(&c.LeaderLease, 2*time.Second)
 	def(&c.CommitTimeout, time.Minute)

@@ -210,6 +210,7 @@ func (f *failover) scan(regular bool) {
 			if o != nil {
 				delete(f.orphans, g.replica)
 				f.forget(g.replica)
+				g.endOrphan()
 			}
 			if regular && g.status.Load().Leading {
 				f.host.tend(g, now, allUp)
@@ -218,6 +219,7 @@ func (f *failover) scan(regular bool) {
 		case o == nil || o.g != g || o.lost != *g.leadership.Load():
 			o = &orphan{g: g, lost: *g.leadership.Load(), since: now}
 			f.orphans[g.replica] = o
+			g.noteOrphan(o)
 			if o.lost.leader != 0 {
 				o.term = o.lost.term
 			} else {

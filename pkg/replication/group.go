@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -64,23 +65,26 @@ type Group struct {
 	status     atomic.Pointer[Status]
 	leadership atomic.Pointer[leadership] // the last that was known
 	target     atomic.Pointer[Target]
-	reached    atomic.Pointer[Target] // a target that needs no more steps
-	moving     atomic.Bool            // a membership step is under way
-	appliedIn  uint64                 // all before this term of its own is applied; belongs to moving
-	leaving    atomic.Bool            // the leadership is being handed over
+	reached    atomic.Pointer[Target]    // a target that needs no more steps
+	moving     atomic.Bool               // a membership step is under way
+	orphanedAt atomic.Pointer[time.Time] // since when there is no leader; nil: there is one, or nobody knows
+	appliedIn  uint64                    // all before this term of its own is applied; belongs to moving
+	leaving    atomic.Bool               // the leadership is being handed over
 	newest     atomic.Pointer[members]
 	sendingTo  sync.Map // followers that raft has no entries for: they are sent segments
 	end        snapshotEnd
 	electable
-	care   leaderCare
-	lag    lag
-	rounds rounds // of followers, by which they are promoted and counted on
+	care    leaderCare
+	lag     lag
+	readers readers
+	rounds  rounds // of followers, by which they are promoted and counted on
 	// staging counts followers that are being sent segments; snapshots are
 	// rarer meanwhile, and until lingers has passed, so that the log still
 	// reaches back to their manifest.
 	staging   atomic.Int32
 	lingers   atomic.Int64 // Unix nanoseconds
 	receiving receiving
+	wanted    wanted
 
 	life      context.Context // until Close
 	cancel    context.CancelFunc
@@ -125,6 +129,7 @@ func (g *Group) refreshStatus() {
 		return
 	}
 	g.status.Store(&now)
+	g.host.metrics.changed(g, old, now)
 	if now.Leader != 0 {
 		g.leadership.Store(&leadership{now.Leader, now.Term})
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/raftsman/raftsman/internal/identity"
 	"github.com/raftsman/raftsman/internal/manifest"
 	"github.com/raftsman/raftsman/internal/raftnet"
@@ -31,6 +33,7 @@ type Host struct {
 	throttle  *throttle // of the segments that are sent to followers
 	moves     moveThrottles
 
+	metrics      *metrics
 	stageMetrics *stageMetrics
 	pressure     chan struct{} // the log needs snapshots now
 
@@ -85,15 +88,20 @@ func Open(cfg Config) (_ *Host, err error) {
 	h.net, err = raftnet.New(raftnet.Options{
 		Identity: id, Listener: cfg.Listener, Dial: cfg.Dial, Resolver: cfg.Resolver, Logger: cfg.Logger,
 		Registerer: cfg.Registerer, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, Healthy: h.Healthy,
+		HeartbeatHold: cfg.HeartbeatTimeout / 2, HeartbeatRepeat: cfg.HeartbeatTimeout / 5,
 	})
 	if err != nil {
 		return nil, err
+	}
+	if h.metrics, err = newMetrics(h, cfg.Registerer); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	if h.stageMetrics, err = newStageMetrics(cfg.Registerer); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	h.handleStaging()
 	h.net.Handle(byte(kindMembers), h.handleMembers)
+	h.net.Handle(byte(kindReaders), h.handleReaders)
 	h.failover.register()
 	return h, nil
 }
@@ -141,6 +149,15 @@ func (h *Host) WrittenBytes() uint64 {
 		return 0
 	}
 	return h.wal.Stats().WrittenBytes
+}
+
+// Fsyncs is how long fsyncs of the write-ahead log took since it was opened; nil
+// with another store.
+func (h *Host) Fsyncs() prometheus.Metric {
+	if h.wal == nil {
+		return nil
+	}
+	return h.wal.Fsyncs()
 }
 
 // CommitLatency is how long writes of the write-ahead log, each with its fsync,
@@ -272,6 +289,7 @@ func (h *Host) Close() error {
 func (h *Host) closeStores() error {
 	h.cancel()
 	h.stageMetrics.unregister()
+	h.metrics.unregister()
 	var errs []error
 	if h.net != nil {
 		errs = append(errs, h.net.Close())

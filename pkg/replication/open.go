@@ -84,7 +84,7 @@ func (g *Group) raftConfig() *raft.Config {
 	c.LocalID = serverID(g.replica)
 	c.HeartbeatTimeout = g.host.cfg.HeartbeatTimeout
 	c.ElectionTimeout = g.host.cfg.ElectionTimeout
-	c.LeaderLeaseTimeout = g.host.cfg.HeartbeatTimeout / 2 // ours is checkMajority
+	c.LeaderLeaseTimeout = g.host.cfg.HeartbeatTimeout // ours is checkMajority; raft looks the less often the longer it is
 	c.CommitTimeout = g.host.cfg.CommitTimeout
 	c.MaxAppendEntries = maxAppendEntries
 	// Entries that wait in a buffered channel when raft shuts down are never

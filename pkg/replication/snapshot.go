@@ -121,14 +121,19 @@ const (
 func (h *Host) snapshotLoop(ctx context.Context) {
 	tick := time.NewTicker(snapshotCheck)
 	defer tick.Stop()
+	var rest rest
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if h.wal != nil && rest.holds(h.wal.Written(), time.Now()) {
+				continue
+			}
 		case <-h.pressure:
 		}
 		due := h.dueSnapshots()
+		rest.note(len(due))
 		var wg sync.WaitGroup
 		slots := make(chan struct{}, snapshotsAtOnce)
 		for _, g := range due {
@@ -146,6 +151,29 @@ func (h *Host) snapshotLoop(ctx context.Context) {
 		wg.Wait()
 	}
 }
+
+// rest keeps snapshotLoop from looking at all groups while their logs do not grow.
+type rest struct {
+	written uint64 // by the log, at the last look
+	looked  time.Time
+	none    bool // was due then
+}
+
+// longestRest is when groups are looked at although nothing was written: a
+// group's limit falls when it has sent its segments to a follower.
+const longestRest = 10 * time.Second
+
+// holds says whether another look can wait. If not, it is made now.
+func (r *rest) holds(written uint64, now time.Time) bool {
+	if r.none && written == r.written && now.Sub(r.looked) < longestRest {
+		return true
+	}
+	r.written, r.looked = written, now
+	return false
+}
+
+// note says how many snapshots the look found due.
+func (r *rest) note(due int) { r.none = due == 0 }
 
 // hastenSnapshots is called by the log. It never blocks.
 func (h *Host) hastenSnapshots() {
@@ -172,7 +200,7 @@ func (h *Host) dueSnapshots() []*Group {
 		if g.sending(time.Now()) {
 			limit *= stagingFactor
 		}
-		if _, bytes := s.Size(); bytes > limit || g.replica == pinning {
+		if _, bytes := s.Size(); bytes > limit || g.replica == pinning || g.wanted.due(time.Now()) {
 			due = append(due, item{g, bytes})
 		}
 	}
@@ -213,6 +241,7 @@ func (g *Group) Snapshot() error {
 		}
 	}
 	err := g.raft.Snapshot().Error()
+	g.wanted.taken(err != nil)
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) || errors.Is(err, raft.ErrRaftShutdown) {
 		return nil
 	}

@@ -33,6 +33,7 @@ const (
 	kindFetch                      // follower to leader: part of a file
 	kindOrphans                    // replica to replica: it knows no leader (failover.go)
 	kindMembers                    // to a leader: who is in the group (confirm.go)
+	kindReaders                    // to a leader: somebody reads from this follower (readers.go)
 
 	// KindUser is the first kind of message that is free for users of a Host.
 	KindUser = firstKind + 16

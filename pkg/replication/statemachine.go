@@ -62,6 +62,13 @@ var _ raft.BatchingFSM = fsm{}
 
 func (f fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
+// ApplyBatch also has followers that are read from told.
+func (f fsm) ApplyBatch(entries []*raft.Log) []any {
+	responses := f.StateMachine.ApplyBatch(entries)
+	f.group.tellReaders()
+	return responses
+}
+
 // Snapshot marks what it persists as the replica's own: its files are live.
 func (f fsm) Snapshot() (raft.FSMSnapshot, error) {
 	s, err := f.StateMachine.Snapshot()

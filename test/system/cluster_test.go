@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -39,6 +40,7 @@ type process struct {
 	name string
 	args []string
 	log  string
+	dir  string // to run in; "" is the test's
 	cmd  *exec.Cmd
 	done chan struct{}
 }
@@ -52,7 +54,7 @@ func (p *process) start() {
 	defer f.Close()
 	p.cmd = exec.Command(p.args[0], p.args[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = f, f
-	p.cmd.Env = plainEnv()
+	p.cmd.Env, p.cmd.Dir = plainEnv(), p.dir
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := startWithThread(p.cmd); err != nil {
 		p.t.Fatal(err)
@@ -136,18 +138,40 @@ type cluster struct {
 	ttl     time.Duration
 }
 
-// ports returns free ports. Another program may take one before it is used;
-// the tests run alone on their machine.
-func ports(t *testing.T, n int) []int {
+// The ports of the tests are beneath those that the system gives to connections
+// going out: a process that is killed and started again finds its port free.
+const firstPort, lastPort = 10_000, 30_000
+
+var given struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// ports returns free ports, each once. The tests run alone on their machine.
+func ports(t *testing.T, n int) (out []int) {
 	t.Helper()
-	var out []int
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil {
+		given.ports = make(map[int]bool)
+	}
+	for tries := 0; len(out) < n; tries++ {
+		port := firstPort + rand.IntN(lastPort-firstPort)
+		if given.ports[port] {
+			continue
+		}
+		ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
 		if err != nil {
+			if tries > 1000 {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := ln.Close(); err != nil {
 			t.Fatal(err)
 		}
-		defer ln.Close()
-		out = append(out, ln.Addr().(*net.TCPAddr).Port)
+		given.ports[port] = true
+		out = append(out, port)
 	}
 	return out
 }
@@ -255,7 +279,7 @@ func (c *cluster) winner() (id int) {
 
 // raftsman runs the binary's command line against node 1, or the first that runs.
 func (c *cluster) raftsman(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), 60*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary(c.t, "raftsman"), args...)
 	cmd.Env = append(plainEnv(), "RAFTSMAN_BROKERS="+strings.Join(c.kafka, ","))

@@ -17,7 +17,10 @@ import (
 	"time"
 )
 
-const composeProject = "raftsman-test"
+const (
+	composeProject = "raftsman-test"
+	composePort    = "19192" // where the gateway is published
+)
 
 // composeCluster is the cluster of docker-compose.yml under a name of its own.
 type composeCluster struct {
@@ -51,7 +54,7 @@ func TestCompose(t *testing.T) {
 		c.remove()
 	})
 	c.compose("up", "-d")
-	c.waitHealthy(6)
+	c.waitHealthy(7)
 
 	lines := composeLines(150_000)
 	first := lines[:composeOffset(lines, 100_000)]
@@ -61,11 +64,15 @@ func TestCompose(t *testing.T) {
 	}
 	c.run(time.Minute, "kcat", "-b", c.brokers(), "-P", "-t", "lines", "-X", "acks=all", "-l", input)
 	c.check(first)
+	c.run(time.Minute, "kcat", "-b", "127.0.0.1:"+composePort, "-P", "-t", "through-the-gateway", "-X", "acks=all", "-l", input)
+	if got := c.run(time.Minute, "kcat", "-b", "127.0.0.1:"+composePort, "-C", "-t", "through-the-gateway", "-e", "-q"); !bytes.Equal(got, first) {
+		t.Errorf("%d bytes came back through the gateway of %d", len(got), len(first))
+	}
 
 	// Two more workers.
 	before := c.nodes()
 	c.compose("up", "-d", "--scale", "worker=5")
-	c.waitHealthy(8)
+	c.waitHealthy(9)
 	after := c.nodes()
 	if len(before) != 3 || len(after) != 5 {
 		t.Fatalf("etcd holds nodes %v, and with five workers %v", before, after)
@@ -115,7 +122,7 @@ func TestCompose(t *testing.T) {
 		"--label", "com.docker.compose.project="+composeProject, "raftsman-etcd:dev")))
 	t.Cleanup(func() { c.try(20*time.Second, "docker", "rm", "-f", "-v", squatter) })
 	c.run(20*time.Second, "docker", "start", victim.ID)
-	c.waitHealthy(8)
+	c.waitHealthy(9)
 	back := c.inspect(victim.ID)[0]
 	t.Logf("%s was at %s and is at %s", victim.Name, victim.IP, back.IP)
 	if back.IP == victim.IP {
@@ -175,7 +182,7 @@ func (c *composeCluster) output(limit time.Duration, name string, args ...string
 }
 
 func composeEnv() []string {
-	return append(os.Environ(), "ETCD_IMAGE=raftsman-etcd:dev", "RAFTSMAN_IMAGE=raftsman:dev", "COMPOSE_PROJECT_NAME="+composeProject)
+	return append(os.Environ(), "ETCD_IMAGE=raftsman-etcd:dev", "RAFTSMAN_IMAGE=raftsman:dev", "COMPOSE_PROJECT_NAME="+composeProject, "KAFKA_PORT="+composePort)
 }
 
 func (c *composeCluster) compose(args ...string) {

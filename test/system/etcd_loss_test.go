@@ -128,6 +128,7 @@ func (c *cluster) addNode(flags ...string) (id int) {
 // the topics, under running nodes and under nodes that are started afresh:
 // everything is served on, nothing can be changed, and restore-metadata mends it.
 func TestEtcdLost(t *testing.T) {
+	t.Parallel()
 	for _, backup := range []bool{false, true} {
 		for _, afresh := range []bool{false, true} {
 			name := map[bool]string{false: "empty", true: "backup"}[backup] + map[bool]string{false: "_nodes_run", true: "_nodes_start"}[afresh]

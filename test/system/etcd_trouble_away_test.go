@@ -18,6 +18,7 @@ import (
 // TestEtcdSlow holds every answer of etcd back for one to three seconds, as an
 // overloaded or far one does.
 func TestEtcdSlow(t *testing.T) {
+	t.Parallel()
 	var slow *testetcd.Slow
 	x := newTrouble(t, startPlain(t, 3, plainEtcd{ttl: 10 * time.Second, node: func(url string) []string {
 		slow = testetcd.NewSlow(t, url)
@@ -39,6 +40,7 @@ func TestEtcdSlow(t *testing.T) {
 // TestEtcdWithoutLeader stops two of three members, first so that they still
 // accept connections, then for good.
 func TestEtcdWithoutLeader(t *testing.T) {
+	t.Parallel()
 	x := newTrouble(t, startCluster(t, 3, sessionTTL(t)))
 	for _, how := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
 		x.begin()
@@ -58,6 +60,7 @@ func TestEtcdWithoutLeader(t *testing.T) {
 			}
 		}
 		waitFor(t, "a winner", 60*time.Second, func() bool { return x.winnerOrNone() > 0 })
+		x.hasLogged("etcd is back")
 		x.mended("after-" + how.String()[:4])
 		x.quiet(8)
 	}
@@ -67,6 +70,7 @@ func TestEtcdWithoutLeader(t *testing.T) {
 // TestEtcdOutOfSpace fills etcd's quota with a foreign key, and then does what
 // etcd's manual says.
 func TestEtcdOutOfSpace(t *testing.T) {
+	t.Parallel()
 	x := newTrouble(t, startPlain(t, 3, plainEtcd{etcd: []string{"--quota-backend-bytes", "8388608"}}))
 	junk := make([]byte, 1<<20)
 	if _, err := rand.Read(junk); err != nil {

@@ -57,6 +57,7 @@ func lines(from, n int) string {
 // moment that RAFTSMAN_SEED decides. Nothing that it had is lost, the replicas are
 // three again, and the destroyed nodes change nothing when they return together.
 func TestLostMajority(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64() >> 16
 	if s, err := strconv.ParseUint(os.Getenv("RAFTSMAN_SEED"), 10, 64); err == nil {
 		seed = s

@@ -37,13 +37,23 @@ func (l *lab) run(args ...string) {
 // startLab moves a cluster's nodes into namespaces. Clients and etcd are at .254.
 func startLab(t *testing.T, c *cluster) *lab {
 	t.Helper()
-	l := &lab{t: t, prefix: fmt.Sprint("rm", time.Now().UnixNano()%100000), subnet: fmt.Sprint("10.213.", os.Getpid()%250)}
-	sw := l.prefix + "-sw"
-	t.Cleanup(func() {
+	l := newLab(t, len(c.nodes), func() {
 		for _, p := range c.nodes {
 			p.cleanUp()
 		}
-		for id := range c.nodes {
+	})
+	l.move(c)
+	return l
+}
+
+// newLab makes namespaces 1 to n. before is called before they are removed.
+func newLab(t *testing.T, n int, before func()) *lab {
+	t.Helper()
+	l := &lab{t: t, prefix: fmt.Sprint("rm", time.Now().UnixNano()%100000), subnet: fmt.Sprint("10.213.", os.Getpid()%250)}
+	sw := l.prefix + "-sw"
+	t.Cleanup(func() {
+		before()
+		for id := range n {
 			_ = exec.Command("ip", "netns", "del", l.ns(id+1)).Run()
 		}
 		_ = exec.Command("ip", "netns", "del", sw).Run()
@@ -56,8 +66,7 @@ func startLab(t *testing.T, c *cluster) *lab {
 	l.run("ip", "-n", sw, "link", "set", "dev", "uplink", "master", "br0", "up")
 	l.run("ip", "addr", "add", l.ip(254)+"/24", "dev", l.prefix+"up")
 	l.run("ip", "link", "set", l.prefix+"up", "up")
-	for i := range c.nodes {
-		id := i + 1
+	for id := 1; id <= n; id++ {
 		l.run("ip", "netns", "add", l.ns(id))
 		l.run("ip", "-n", sw, "link", "add", fmt.Sprint("v", id), "type", "veth", "peer", "name", "eth0", "netns", l.ns(id))
 		l.run("ip", "-n", sw, "link", "set", fmt.Sprint("v", id), "master", "br0", "up")
@@ -68,7 +77,6 @@ func startLab(t *testing.T, c *cluster) *lab {
 		l.nft(id, "add chain inet fault in { type filter hook input priority -10; }")
 		l.nft(id, "add chain inet fault out { type filter hook output priority -10; }")
 	}
-	l.move(c)
 	return l
 }
 

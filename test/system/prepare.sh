@@ -16,10 +16,26 @@ command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
 command -v fsfreeze >/dev/null || missing+=(util-linux)
 command -v docker-compose >/dev/null || missing+=(docker-compose)
 command -v docker >/dev/null || missing+=(docker.io)
+for package in python3-confluent-kafka python3-kafka python3-lz4 python3-snappy python3-zstandard rsyslog rsyslog-kafka; do
+	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
+done
 if [ ${#missing[@]} -gt 0 ]; then
 	command -v apt-get >/dev/null || fail "missing ${missing[*]}, and there is no apt-get to install them with"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
 		fail "could not install ${missing[*]}"
+fi
+if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then
+	command -v apt-get >/dev/null || fail "missing prometheus, and there is no apt-get to install it with"
+	# The package starts a Prometheus; the tests start their own.
+	if [ ! -e /usr/sbin/policy-rc.d ]; then
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+		chmod +x /usr/sbin/policy-rc.d
+	fi
+	[ ${#missing[@]} -gt 0 ] || apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null ||
+		fail "could not install prometheus"
+	systemctl disable prometheus >/dev/null 2>&1 || true
 fi
 docker info >/dev/null 2>&1 || fail "the Docker daemon does not answer: start it"

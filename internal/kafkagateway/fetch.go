@@ -1,0 +1,456 @@
+package kafkagateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/raftsman/raftsman/internal/kafka"
+)
+
+// Fetch is split by leader and waits at all of them at once. The answer leaves
+// when the first node has something to say; what the others were asked stays
+// asked (standings), and counts for the client's next Fetch if that asks them for
+// the same, as it does when nothing came from there.
+//
+//   - Bytes: each node may send its share of max_bytes, and at least one batch. What
+//     would go beyond max_bytes waits for the next Fetch.
+//   - min_bytes: each node waits for its share, so that nobody waits longer than a
+//     single broker would have him; the answer may be smaller than that.
+//   - Partitions whose node has not answered have no records in the answer, no
+//     error, and the offsets that were told last.
+//   - A partition that moved is asked for at its next leader while there is time.
+//     A replica that the leader prefers for the client's rack is asked in its stead
+//     (KIP-392); clients never see that.
+//   - There are no sessions (KIP-227): the answer's session id is 0, and clients
+//     then name all partitions every time.
+
+const (
+	fetchSlack   = 100 * time.Millisecond // that answers may come late
+	earlyBy      = 10 * time.Millisecond  // a node's wait that ended sooner is asked for once more
+	promptLimit  = 5 * time.Second        // for the answers to a Fetch that does not wait
+	preferredFor = 5 * time.Minute        // a preferred replica counts
+	fetchWaitMax = 5 * time.Minute
+
+	fetchMaxBytes = 55 << 20 // of an answer, whatever the client asks for
+)
+
+// fetchOp is a Fetch request under way. One goroutine has it.
+type fetchOp struct {
+	s       *session
+	call    *kafka.Call
+	req     *kmsg.FetchRequest
+	parts   []*fetchPart
+	bell    chan struct{} // rung by standings
+	until   time.Time     // of waiting
+	prompt  bool          // all nodes' answers are waited for, and these come at once
+	taken   []*standing   // whose records are in the answer
+	total   int
+	urgent  bool // there is something that the client must know at once
+	refresh time.Time
+}
+
+// fetchPart is a partition of a request.
+type fetchPart struct {
+	part
+	topic  *kmsg.FetchRequestTopic
+	req    *kmsg.FetchRequestTopicPartition
+	asked  *standing // that will tell
+	answer *kmsg.FetchResponseTopicPartition
+	err    error // why nobody was asked
+	sentOn bool  // the leader has named a replica
+}
+
+func (s *session) fetch(call *kafka.Call, req *kmsg.FetchRequest) {
+	op := &fetchOp{s: s, call: call, req: req, bell: make(chan struct{}, 1)}
+	if code := op.refusal(); code != 0 {
+		op.fail(code)
+		return
+	}
+	req.MaxBytes = min(max(req.MaxBytes, 0), fetchMaxBytes)
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			op.parts = append(op.parts, &fetchPart{part: part{topicKey{t.Topic, t.TopicID}, p.Partition}, topic: t, req: p})
+		}
+	}
+	s.go_(op.run)
+}
+
+// refusal is an error of the whole request, or 0.
+func (op *fetchOp) refusal() int16 {
+	switch {
+	case op.req.Version >= 7 && op.req.SessionID != 0 && op.req.SessionEpoch > 0:
+		return kerr.FetchSessionIDNotFound.Code
+	case op.req.Version >= 7 && op.req.SessionEpoch > 0:
+		return kerr.InvalidFetchSessionEpoch.Code
+	}
+	return 0
+}
+
+func (op *fetchOp) fail(code int16) {
+	resp := kmsg.NewPtrFetchResponse()
+	if op.req.Version >= 7 {
+		resp.ErrorCode = code
+	}
+	op.call.ReplyFetch(resp, func() {})
+}
+
+// run asks, waits and answers. A session's fetches take turns: there is one unless
+// a client does not wait for answers.
+func (op *fetchOp) run() {
+	st := &op.s.standings
+	select {
+	case <-st.token:
+	case <-op.s.ctx.Done():
+		return
+	}
+	defer func() { st.token <- struct{}{} }()
+	wait := min(time.Duration(max(op.req.MaxWaitMillis, 0))*time.Millisecond, fetchWaitMax)
+	op.prompt = wait == 0 || op.req.MinBytes <= 0
+	op.until = time.Now().Add(wait)
+	limit := op.until.Add(fetchSlack)
+	if op.prompt {
+		limit = time.Now().Add(promptLimit)
+	}
+	timer := time.NewTimer(time.Until(limit))
+	defer timer.Stop()
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for {
+		changed := op.s.g.view.changes()
+		op.ask()
+		op.collect()
+		if op.ready() {
+			break
+		}
+		var again <-chan time.Time
+		if op.unled() {
+			retry.Reset(retryPause)
+			again = retry.C
+		} else {
+			changed = nil
+		}
+		select {
+		case <-op.bell:
+			continue
+		case <-changed:
+			continue
+		case <-again:
+			continue
+		case <-timer.C:
+		case <-op.s.client.Stop:
+		case <-op.s.ctx.Done():
+			op.drop()
+			return
+		}
+		op.collect()
+		break
+	}
+	op.answer()
+}
+
+// ask sends what nobody was asked for yet, and finds leaders for what has none.
+func (op *fetchOp) ask() {
+	var open []*fetchPart
+	for _, p := range op.parts {
+		if p.answer == nil && p.asked == nil && (p.err == nil || retriableLookup(p.err)) {
+			open = append(open, p)
+		}
+	}
+	if len(open) == 0 {
+		return
+	}
+	nodes := op.locate(open)
+	groups := make(map[int32][]*fetchPart)
+	var order []int32
+	for i, p := range open {
+		if p.err != nil {
+			continue
+		}
+		if groups[nodes[i]] == nil {
+			order = append(order, nodes[i])
+		}
+		groups[nodes[i]] = append(groups[nodes[i]], p)
+	}
+	share := len(groups)
+	seen := make(map[int32]bool)
+	for _, p := range op.parts {
+		if p.asked != nil && !seen[p.asked.node] && groups[p.asked.node] == nil {
+			seen[p.asked.node] = true
+			share++
+		}
+	}
+	for _, node := range order {
+		st, err := op.s.standings.ask(op, node, groups[node], share)
+		for _, p := range groups[node] {
+			p.asked, p.err = st, err
+		}
+	}
+}
+
+// locate finds the node for each part, or sets its error.
+func (op *fetchOp) locate(open []*fetchPart) []int32 {
+	nodes := make([]int32, len(open))
+	look := func() (keys []topicKey) {
+		seen := make(map[topicKey]bool)
+		for i, p := range open {
+			if nodes[i], p.err = op.s.standings.preferred(op.req, p.part); p.err != nil {
+				nodes[i], p.err = op.s.g.view.leader(p.part)
+			}
+			if retriableLookup(p.err) && !seen[p.topicKey] {
+				seen[p.topicKey] = true
+				keys = append(keys, p.topicKey)
+			}
+		}
+		return keys
+	}
+	if keys := look(); len(keys) > 0 && time.Since(op.refresh) >= retryPause {
+		ctx, cancel := context.WithDeadline(op.s.ctx, op.until.Add(fetchSlack))
+		if op.prompt {
+			cancel()
+			ctx, cancel = context.WithTimeout(op.s.ctx, resolveLimit)
+		}
+		// Those that are led do not wait for the others.
+		if len(keys) < len(open) || op.someAsked() {
+			view := op.s.g.view
+			view.g.background(func(ctx context.Context) { view.refresh(ctx, keys) })
+		} else {
+			op.s.g.view.refresh(ctx, keys)
+			look()
+		}
+		cancel()
+		op.refresh = time.Now()
+	}
+	return nodes
+}
+
+func (op *fetchOp) someAsked() bool {
+	for _, p := range op.parts {
+		if p.asked != nil || p.answer != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// retriableLookup says whether a leader may still be found.
+func retriableLookup(err error) bool {
+	return err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) && !errors.Is(err, kerr.UnknownTopicID) && !errors.Is(err, errVersion)
+}
+
+// unled says whether a partition waits for a leader.
+func (op *fetchOp) unled() bool {
+	for _, p := range op.parts {
+		if p.answer == nil && p.asked == nil && (p.err == nil || retriableLookup(p.err)) {
+			return true
+		}
+	}
+	return false
+}
+
+// collect takes in what nodes have answered, as far as it fits.
+func (op *fetchOp) collect() {
+	for _, p := range op.parts {
+		st := p.asked
+		if st == nil {
+			continue
+		}
+		switch state, size := st.look(); {
+		case state == flying, state == landed && op.total > 0 && op.total+size > int(op.req.MaxBytes):
+			// It comes, or the client's next Fetch finds it.
+		case state == landed && st.claim():
+			op.take(st)
+		default: // it waited for too long
+			op.forget(st)
+		}
+	}
+}
+
+// forget has the parts of a standing asked for anew.
+func (op *fetchOp) forget(st *standing) {
+	op.s.standings.remove(st)
+	for _, p := range op.parts {
+		if p.asked == st {
+			p.asked = nil
+		}
+	}
+}
+
+// take distributes the answer of a standing that was claimed to the parts that
+// asked for it.
+func (op *fetchOp) take(st *standing) {
+	op.s.standings.remove(st)
+	failed := st.err
+	var results map[part]*kmsg.FetchResponseTopicPartition
+	if failed == nil && st.resp.ErrorCode != 0 {
+		failed = kerr.ErrorForCode(st.resp.ErrorCode)
+	}
+	if failed == nil {
+		results = fetchResults(st.resp)
+		op.taken = append(op.taken, st)
+	}
+	early := time.Until(op.until) > earlyBy && !op.prompt && st.size == 0
+	for _, p := range op.parts {
+		if p.asked != st {
+			continue
+		}
+		p.asked = nil
+		r := results[p.part]
+		switch {
+		case failed != nil || r == nil:
+			op.s.standings.unprefer(p.part)
+			op.s.g.view.suspect(p.part, st.node)
+			p.err = errNoNode
+			op.s.g.metrics.retried.WithLabelValues("Fetch").Inc()
+		case r.PreferredReadReplica >= 0 && r.ErrorCode == 0 && len(r.RecordBatches) == 0 && !p.sentOn:
+			p.sentOn = true
+			op.s.standings.prefer(p.part, r.PreferredReadReplica)
+		case op.s.standings.prefers(p.part) && r.ErrorCode != 0:
+			op.s.standings.unprefer(p.part) // the leader knows better
+		case movedCode(r.ErrorCode):
+			op.s.g.view.suspect(p.part, st.node)
+			op.s.g.view.hint(p.part, r.CurrentLeader.LeaderID, r.CurrentLeader.LeaderEpoch)
+			p.err = kerr.NotLeaderForPartition
+			op.s.g.metrics.retried.WithLabelValues("Fetch").Inc()
+		default:
+			op.s.standings.remember(p.part, r)
+			if early && r.ErrorCode == 0 && !diverges(r) {
+				continue // it was asked earlier, and its time was over: once more
+			}
+			p.answer = r
+			op.urgent = op.urgent || r.ErrorCode != 0 || diverges(r)
+		}
+	}
+	op.total += st.size
+}
+
+func diverges(r *kmsg.FetchResponseTopicPartition) bool {
+	return r.DivergingEpoch.Epoch >= 0 || r.DivergingEpoch.EndOffset >= 0
+}
+
+func fetchResults(resp *kmsg.FetchResponse) map[part]*kmsg.FetchResponseTopicPartition {
+	results := make(map[part]*kmsg.FetchResponseTopicPartition)
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		for j := range t.Partitions {
+			results[part{topicKey{t.Topic, t.TopicID}, t.Partitions[j].Partition}] = &t.Partitions[j]
+		}
+	}
+	return results
+}
+
+// ready says whether the answer can leave.
+func (op *fetchOp) ready() bool {
+	if op.urgent {
+		return true
+	}
+	open := 0
+	for _, p := range op.parts {
+		if p.answer == nil && (p.err == nil || retriableLookup(p.err)) {
+			open++
+		}
+	}
+	if open == 0 {
+		for _, p := range op.parts {
+			if p.answer != nil {
+				return true
+			}
+		}
+		// Only topics that nobody knows: as at a node, the client comes back at
+		// its own pace.
+		return true
+	}
+	return op.total > 0 && !op.prompt
+}
+
+// answer sends what has come.
+func (op *fetchOp) answer() {
+	resp := kmsg.NewPtrFetchResponse()
+	next := 0
+	for i := range op.req.Topics {
+		t := &op.req.Topics[i]
+		rt := kmsg.NewFetchResponseTopic()
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
+		rt.Partitions = make([]kmsg.FetchResponseTopicPartition, len(t.Partitions))
+		for j := range t.Partitions {
+			rt.Partitions[j] = op.result(op.parts[next])
+			next++
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	taken := op.taken
+	op.call.ReplyFetch(resp, func() {
+		for _, st := range taken {
+			st.release()
+		}
+	})
+}
+
+// result is what the client is told of a partition.
+func (op *fetchOp) result(p *fetchPart) kmsg.FetchResponseTopicPartition {
+	var r kmsg.FetchResponseTopicPartition
+	if p.answer != nil {
+		r = *p.answer
+		if op.req.IsolationLevel == 0 {
+			r.AbortedTransactions = nil
+		}
+	} else {
+		r = op.s.standings.recall(p.part)
+		if p.asked == nil && p.err != nil {
+			r.ErrorCode, r.HighWatermark, r.LastStableOffset, r.LogStartOffset = codeOf(p.err), -1, -1, -1
+			if retriableLookup(p.err) {
+				r.ErrorCode = kerr.NotLeaderForPartition.Code // look again
+			}
+		}
+		if op.req.IsolationLevel != 0 {
+			r.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{}
+		}
+	}
+	r.Partition, r.PreferredReadReplica = p.index, -1
+	return r
+}
+
+// drop lets go of what has come: the client has gone.
+func (op *fetchOp) drop() {
+	for _, st := range op.taken {
+		st.release()
+	}
+}
+
+// standings are the fetches of a session that nodes have been asked for and that
+// no answer to the client has used yet, one per node. Only the fetch that has the
+// token adds and removes.
+type standings struct {
+	s     *session
+	token chan struct{}
+
+	mu       sync.Mutex
+	byNode   map[int32]*standing
+	replicas map[part]replica                          // that are preferred to leaders
+	told     map[part]kmsg.FetchResponseTopicPartition // the last offsets, without records
+}
+
+type replica struct {
+	node  int32
+	until time.Time
+}
+
+func (ss *standings) init(s *session) {
+	ss.s, ss.byNode = s, make(map[int32]*standing)
+	ss.replicas, ss.told = make(map[part]replica), make(map[part]kmsg.FetchResponseTopicPartition)
+	ss.token = make(chan struct{}, 1)
+	ss.token <- struct{}{}
+}
+
+// close lets go of all answers. Links are closed, and no fetch is under way.
+func (ss *standings) close() {
+	for _, st := range ss.byNode {
+		st.abandon()
+	}
+}
