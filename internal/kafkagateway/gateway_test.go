@@ -128,10 +128,11 @@ func TestGroup(t *testing.T) {
 			t.Fatal(len(seen), ctx.Err())
 		}
 	}
-	groups, err := adm.DescribeGroups(ctx, "g")
-	if err != nil || groups["g"].Err != nil || groups["g"].State != "Stable" {
-		t.Errorf("%+v, %v", groups, err)
-	}
+	// One of the two can have read everything before the other one joined.
+	testetcd.Eventually(t, "both members to have their share", func() bool {
+		groups, err := adm.DescribeGroups(ctx, "g")
+		return err == nil && groups["g"].Err == nil && groups["g"].State == "Stable" && len(groups["g"].Members) == 2
+	})
 	listed, err := adm.ListGroups(ctx)
 	if err != nil || len(listed) != 1 {
 		t.Errorf("%+v, %v", listed, err)

@@ -157,27 +157,45 @@ func (in *inspector) batch(pos int64) (b Batch, reason string, err error) {
 }
 
 // outOfLine says whether a batch has an offset or epoch, which its own checksum
-// does not cover, that the batch behind it contradicts.
+// does not cover, that the batch behind it contradicts. Of two that contradict
+// each other the one is wrong that leaves a gap of offsets, or that the third
+// contradicts, too; where nothing decides, as at the end of the file, the first.
 func (in *inspector) outOfLine(behind int64, b Batch) (reason string, err error) {
-	left := in.report.Size - behind
-	if b.BaseOffset() == in.next && b.LeaderEpoch() == in.epoch || left < BatchHeaderLen {
+	if b.BaseOffset() == in.next && b.LeaderEpoch() == in.epoch {
 		return "", nil
+	}
+	second, err := in.header(behind)
+	if err != nil || second == nil || in.implausible(second, in.report.Size-behind) != "" {
+		return "", err
+	}
+	switch {
+	case second.BaseOffset() <= b.LastOffset():
+		if b.BaseOffset() == in.next {
+			return "", nil
+		}
+	case second.LeaderEpoch() < b.LeaderEpoch():
+		third, err := in.header(behind + second.Size())
+		if err != nil || third != nil && third.Magic() == 2 && third.LeaderEpoch() >= b.LeaderEpoch() {
+			return "", err
+		}
+	default:
+		return "", nil
+	}
+	return fmt.Sprintf("batch of offsets %d to %d in leader epoch %d, but the one behind it begins at offset %d in epoch %d",
+		b.BaseOffset(), b.LastOffset(), b.LeaderEpoch(), second.BaseOffset(), second.LeaderEpoch()), nil
+}
+
+// header reads the header of the batch at pos; nil where the file ends before it
+// does.
+func (in *inspector) header(pos int64) (Batch, error) {
+	if in.report.Size-pos < BatchHeaderLen {
+		return nil, nil
 	}
 	h := make(Batch, BatchHeaderLen)
-	if n, err := in.f.ReadAt(h, behind); n < len(h) {
-		return "", fmt.Errorf("read %s at byte %d: %w", in.f.Name(), behind, err)
+	if n, err := in.f.ReadAt(h, pos); n < len(h) {
+		return nil, fmt.Errorf("read %s at byte %d: %w", in.f.Name(), pos, err)
 	}
-	next, epoch := in.next, in.epoch
-	defer func() { in.next, in.epoch = next, epoch }()
-	if in.implausible(h, left) != "" {
-		return "", nil
-	}
-	in.next, in.epoch = b.LastOffset()+1, b.LeaderEpoch()
-	if in.implausible(h, left) != "" {
-		reason = fmt.Sprintf("batch of offsets %d to %d in leader epoch %d, but the one behind it begins at offset %d in epoch %d",
-			b.BaseOffset(), b.LastOffset(), b.LeaderEpoch(), h.BaseOffset(), h.LeaderEpoch())
-	}
-	return reason, nil
+	return h, nil
 }
 
 // implausible says why a header can't be that of the next batch.
