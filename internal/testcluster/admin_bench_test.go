@@ -10,13 +10,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// BenchmarkAdmin asks one node of a cluster with 2,000 topics: what a client pays
-// to learn about all of them, or of one.
-func BenchmarkAdmin(b *testing.B) {
-	const n = 2000
+// withTopics is one node with so many topics of one partition, each led.
+func withTopics(b *testing.B, n int) (*Cluster, []string) {
+	b.Helper()
 	c := Start(b, 1, nil)
-	client := c.Client()
-	adm := kadm.NewClient(client)
+	adm := kadm.NewClient(c.Client())
 	adm.SetTimeoutMillis(60_000)
 	names := make([]string, n)
 	for i := range names {
@@ -43,6 +41,14 @@ func BenchmarkAdmin(b *testing.B) {
 			}
 		}
 	}
+	return c, names
+}
+
+// BenchmarkAdmin asks one node of a cluster with 2,000 topics: what a client pays
+// to learn about all of them, or of one.
+func BenchmarkAdmin(b *testing.B) {
+	c, names := withTopics(b, 2000)
+	client := c.Client()
 	metadata := func(names ...string) kmsg.Request {
 		req := kmsg.NewPtrMetadataRequest()
 		for _, name := range names {
