@@ -20,9 +20,9 @@ const (
 	inSyncNow = time.Second
 	// A transfer that failed, or whose leadership came back, is tried again later
 	// and later.
-	shedRetry    = 100 * time.Millisecond
-	maxShedRetry = 2 * time.Second
-	maxRetry     = 5 * time.Minute
+	urgentRetry    = 100 * time.Millisecond
+	maxUrgentRetry = 2 * time.Second
+	maxRetry       = 5 * time.Minute
 )
 
 // handover moves leaderships to where they belong: to the preferred leaders, or
@@ -83,6 +83,8 @@ type transfer struct {
 	id partitionID
 	p  *partition.Partition
 	to uint64
+	// urgent ones are for a node that sheds its leaderships, or an operator's.
+	urgent bool
 }
 
 // round hands over what is due and returns when it is done.
@@ -115,7 +117,7 @@ func (h *handover) round(ctx context.Context) (t tally) {
 			ok := h.transfer(d, shedding)
 			mu.Lock()
 			defer mu.Unlock()
-			h.noteLocked(d.id, ok, shedding, time.Now())
+			h.noteLocked(d.id, ok, d.urgent, time.Now())
 			if ok {
 				t.moved++
 			} else {
@@ -151,18 +153,18 @@ func (h *handover) transfer(d transfer, shedding bool) (ok bool) {
 
 // noteLocked decides when the partition may be tried again. A leadership that
 // was handed over and came back is one that was not: it must not swing.
-func (h *handover) noteLocked(id partitionID, ok, shedding bool, now time.Time) {
+func (h *handover) noteLocked(id partitionID, ok, urgent bool, now time.Time) {
 	a := h.retry[id]
 	if now.Sub(a.at) > 2*maxRetry {
 		a.count = 0
 	}
 	first, most := steady, maxRetry
-	if shedding {
-		first, most = shedRetry, maxShedRetry
+	if urgent {
+		first, most = urgentRetry, maxUrgentRetry
 	}
 	a.at, a.again = now, now.Add(min(first<<min(a.count, 16), most))
 	a.count++
-	if ok && shedding {
+	if ok && urgent {
 		a = attempts{}
 	}
 	h.retry[id] = a
@@ -206,12 +208,17 @@ func (h *handover) decide(v *cluster.View, now time.Time) (due []transfer, t tal
 				}
 			}
 		}
-		c.since = func(replica uint64) time.Time { return since[replica] }
+		c.since = func(replica uint64) time.Time {
+			if asked[tp] {
+				return time.Time{} // whoever asks does not mean later
+			}
+			return since[replica]
+		}
 		c.fresh = func(replica uint64) bool {
 			node, _ := n.peers.NodeOf(replica)
 			return !asked[tp] && now.Sub(n.host.Net().Restarted(node)) < n.cfg.LeaderReturnDelay
 		}
-		to := c.successor()
+		to, urgent := c.successor(), shedding || asked[tp]
 		wait := h.retry[id].again.Sub(now)
 		switch {
 		case to == 0:
@@ -219,8 +226,8 @@ func (h *handover) decide(v *cluster.View, now time.Time) (due []transfer, t tal
 			if slices.ContainsFunc(c.voters, func(r uint64) bool { node, ok := n.peers.NodeOf(r); return ok && takes[node] }) {
 				t.late++
 			}
-		case wait <= 0, shedding && wait > maxShedRetry: // put off for order's sake
-			due = append(due, transfer{id, p, to})
+		case wait <= 0, urgent && wait > maxUrgentRetry: // put off for order's sake
+			due = append(due, transfer{id, p, to, urgent})
 		default:
 			t.left++
 		}

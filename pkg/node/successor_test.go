@@ -77,7 +77,7 @@ func TestHandoverBacksOff(t *testing.T) {
 		t.Fatalf("ten times back and forth: the last pause is %v", last)
 	}
 	h.noteLocked(id, false, true, now)
-	if wait := h.retry[id].again.Sub(now); wait > maxShedRetry {
+	if wait := h.retry[id].again.Sub(now); wait > maxUrgentRetry {
 		t.Fatalf("a leadership that is shed is tried again after %v", wait)
 	}
 	now = now.Add(3 * maxRetry)
