@@ -165,6 +165,7 @@ func (c *cluster) segmentBytes(id int) (bytes int64) {
 // its last value on every replica, no deleted key is there, and the segments take at
 // most twice what the keys and values take.
 func TestCompactionKilled(t *testing.T) {
+	t.Parallel()
 	updates, kills := fromEnv("RAFTSMAN_UPDATES", 100_000), fromEnv("RAFTSMAN_KILLS", 3)
 	rnd := rand.New(rand.NewPCG(uint64(fromEnv("RAFTSMAN_SEED", rand.IntN(1<<30)+1)), 0))
 	rate := 2 << 20 * max(1, updates/200_000) // slow enough to be found at it

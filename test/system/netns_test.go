@@ -10,11 +10,15 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
+
+// labs counts the labs of this process: each has names and a subnet of its own.
+var labs atomic.Int32
 
 // lab is a network namespace for each node, on a bridge in one of its own, with
 // a way in for clients and etcd.
@@ -46,14 +50,15 @@ func startLab(t *testing.T, c *cluster) *lab {
 	return l
 }
 
-// newLab makes namespaces 1 to n. before is called before they are removed.
-func newLab(t *testing.T, n int, before func()) *lab {
+// newLab makes namespaces 1 to nodes. before is called before they are removed.
+func newLab(t *testing.T, nodes int, before func()) *lab {
 	t.Helper()
-	l := &lab{t: t, prefix: fmt.Sprint("rm", time.Now().UnixNano()%100000), subnet: fmt.Sprint("10.213.", os.Getpid()%250)}
+	n, pid := labs.Add(1), os.Getpid()
+	l := &lab{t: t, prefix: fmt.Sprintf("rm%d-%d", pid%10000, n), subnet: fmt.Sprintf("10.%d.%d", 200+n%50, pid%250)}
 	sw := l.prefix + "-sw"
 	t.Cleanup(func() {
 		before()
-		for id := range n {
+		for id := range nodes {
 			_ = exec.Command("ip", "netns", "del", l.ns(id+1)).Run()
 		}
 		_ = exec.Command("ip", "netns", "del", sw).Run()
@@ -66,7 +71,7 @@ func newLab(t *testing.T, n int, before func()) *lab {
 	l.run("ip", "-n", sw, "link", "set", "dev", "uplink", "master", "br0", "up")
 	l.run("ip", "addr", "add", l.ip(254)+"/24", "dev", l.prefix+"up")
 	l.run("ip", "link", "set", l.prefix+"up", "up")
-	for id := 1; id <= n; id++ {
+	for id := 1; id <= nodes; id++ {
 		l.run("ip", "netns", "add", l.ns(id))
 		l.run("ip", "-n", sw, "link", "add", fmt.Sprint("v", id), "type", "veth", "peer", "name", "eth0", "netns", l.ns(id))
 		l.run("ip", "-n", sw, "link", "set", fmt.Sprint("v", id), "master", "br0", "up")
