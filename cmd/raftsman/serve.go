@@ -77,7 +77,7 @@ func (n *nodeFlags) bind(f *pflag.FlagSet) {
 	f.DurationVar(&n.drainTimeout, "drain-timeout", 30*time.Second, "how long a node that stops waits for others to take over what it leads; 0: it does not wait")
 	f.DurationVar(&n.leaderReturn, "leader-return-delay", 45*time.Second, "how long a restarted node serves before leaderships return to it, when clients have dropped their old connections; 0: at once")
 	f.StringVar(&c.ReplicaSelector, "replica-selector", node.ReadLeader, "where consumers that name their rack (client.rack) read: leader, or rack-aware: from an in-sync replica in that rack")
-	f.BoolVar(&c.AutoCreateTopics, "auto-create-topics", false, "create a topic when a client asks for one that does not exist")
+	f.BoolVar(&c.AutoCreateTopics, "auto-create-topics", true, "create a topic when a client asks for one that does not exist, as Kafka does")
 	f.Int32Var(&c.DefaultPartitions, "default-partitions", 1, "partitions of a topic created without a number")
 	f.Int16Var(&c.DefaultReplicationFactor, "default-replication-factor", 0, "replicas of a topic created without a number; 0: three, or as many as there are nodes")
 	f.Int32Var(&c.MessageMaxBytes, "message-max-bytes", 1_048_588, "default max.message.bytes of topics")
