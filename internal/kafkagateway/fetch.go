@@ -155,7 +155,9 @@ func (op *fetchOp) run() {
 	op.answer()
 }
 
-// ask sends what nobody was asked for yet, and finds leaders for what has none.
+// ask sends what nobody was asked for yet, and finds leaders for what has none. A
+// node that is asked for more is asked anew for all that it was asked for: it has one
+// fetch of a session at a time.
 func (op *fetchOp) ask() {
 	var open []*fetchPart
 	for _, p := range op.parts {
@@ -167,27 +169,34 @@ func (op *fetchOp) ask() {
 		return
 	}
 	nodes := op.locate(open)
-	groups := make(map[int32][]*fetchPart)
-	var order []int32
+	at := make(map[*fetchPart]int32, len(open))
+	more := make(map[int32]bool) // nodes to ask
 	for i, p := range open {
-		if p.err != nil {
+		if p.err == nil {
+			at[p], more[nodes[i]] = nodes[i], true
+		}
+	}
+	groups := make(map[int32][]*fetchPart) // in the order of the request
+	asked := make(map[int32]bool)
+	var order []int32
+	for _, p := range op.parts {
+		node, ok := at[p]
+		if !ok && p.asked != nil {
+			node, ok = p.asked.node, true
+		}
+		if ok {
+			asked[node] = true
+		}
+		if !ok || !more[node] {
 			continue
 		}
-		if groups[nodes[i]] == nil {
-			order = append(order, nodes[i])
+		if groups[node] == nil {
+			order = append(order, node)
 		}
-		groups[nodes[i]] = append(groups[nodes[i]], p)
-	}
-	share := len(groups)
-	seen := make(map[int32]bool)
-	for _, p := range op.parts {
-		if p.asked != nil && !seen[p.asked.node] && groups[p.asked.node] == nil {
-			seen[p.asked.node] = true
-			share++
-		}
+		groups[node] = append(groups[node], p)
 	}
 	for _, node := range order {
-		st, err := op.s.standings.ask(op, node, groups[node], share)
+		st, err := op.s.standings.ask(op, node, groups[node], len(asked))
 		for _, p := range groups[node] {
 			p.asked, p.err = st, err
 		}
@@ -241,7 +250,7 @@ func (op *fetchOp) someAsked() bool {
 
 // retriableLookup says whether a leader may still be found.
 func retriableLookup(err error) bool {
-	return err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) && !errors.Is(err, kerr.UnknownTopicID) && !errors.Is(err, errVersion)
+	return err != nil && !final(err) && !errors.Is(err, errVersion)
 }
 
 // unled says whether a partition waits for a leader.
@@ -290,6 +299,7 @@ func (op *fetchOp) take(st *standing) {
 	var results map[part]*kmsg.FetchResponseTopicPartition
 	if failed == nil && st.resp.ErrorCode != 0 {
 		failed = kerr.ErrorForCode(st.resp.ErrorCode)
+		st.release()
 	}
 	if failed == nil {
 		results = fetchResults(st.resp)
@@ -347,30 +357,34 @@ func fetchResults(resp *kmsg.FetchResponse) map[part]*kmsg.FetchResponseTopicPar
 
 // ready says whether the answer can leave.
 func (op *fetchOp) ready() bool {
-	if op.urgent {
+	if op.urgent || op.total > 0 && !op.prompt {
 		return true
 	}
-	open := 0
 	for _, p := range op.parts {
-		if p.answer == nil && (p.err == nil || retriableLookup(p.err)) {
-			open++
-		}
-	}
-	if open == 0 {
-		for _, p := range op.parts {
-			if p.answer != nil {
-				return true
+		switch {
+		case p.answer != nil || p.err != nil && !retriableLookup(p.err):
+		case p.err != nil: // nobody leads it: others' records do not wait for that
+			if op.total == 0 {
+				return false
+			}
+		case p.asked == nil:
+			return false
+		default: // what has landed and did not fit is for the client's next Fetch
+			if state, _ := p.asked.look(); state != landed {
+				return false
 			}
 		}
-		// Only topics that nobody knows: as at a node, the client comes back at
-		// its own pace.
-		return true
 	}
-	return op.total > 0 && !op.prompt
+	return true
 }
 
-// answer sends what has come.
+// answer sends what has come. What has come and is not in it waits for a while.
 func (op *fetchOp) answer() {
+	for _, p := range op.parts {
+		if p.asked != nil {
+			p.asked.keep()
+		}
+	}
 	resp := kmsg.NewPtrFetchResponse()
 	next := 0
 	for i := range op.req.Topics {

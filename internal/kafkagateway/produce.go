@@ -42,8 +42,6 @@ const (
 	batchOverhead = 61
 )
 
-var errVersion = errors.New("the node does not take this version")
-
 type batchState uint8
 
 const (
@@ -190,11 +188,10 @@ func (op *produceOp) answer() {
 // settleLocked is done with a batch.
 func (ls *lanes) settleLocked(b *batch, code int16) {
 	l := b.lane
-	for i, other := range l.queue {
-		if other == b {
-			l.queue = append(l.queue[:i], l.queue[i+1:]...)
-			break
-		}
+	if l.queue[0] == b { // nearly always, and a request may name a partition often
+		l.queue = l.queue[1:]
+	} else if i := slices.Index(l.queue, b); i > 0 {
+		l.queue = slices.Delete(l.queue, i, i+1)
 	}
 	if len(l.queue) == 0 && !l.tending && ls.byPart[l.part] == l {
 		delete(ls.byPart, l.part)
@@ -264,7 +261,7 @@ func (ls *lanes) sendableLocked(l *lane) []*batch {
 		return nil
 	}
 	node, err := ls.s.g.view.leader(l.part)
-	if errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID) {
+	if final(err) {
 		if flying == nil {
 			for _, b := range ready {
 				ls.settleLocked(b, b.giveUp(codeOf(err)))
@@ -279,10 +276,7 @@ func (ls *lanes) sendableLocked(l *lane) []*batch {
 	switch {
 	case err == nil && flying != nil && on != flying:
 		return nil
-	case err == nil && !ls.s.g.view.takes(node, 0, ready[0].op.req.Version):
-		for _, b := range ready {
-			ls.settleLocked(b, b.giveUp(kerr.UnsupportedVersion.Code))
-		}
+	case err == nil && !ls.s.takes(node, ready[0].op.req):
 		return nil
 	case err != nil:
 		l.tending = true
@@ -484,7 +478,7 @@ func (ls *lanes) tend(l *lane) {
 			}
 		}
 		_, err := ls.s.g.view.leader(l.part)
-		if len(l.queue) == 0 || err == nil || errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID) {
+		if len(l.queue) == 0 || err == nil || final(err) {
 			l.tending = false
 			ls.pumpLocked([]*lane{l})
 			if !l.tending {

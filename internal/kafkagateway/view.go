@@ -18,9 +18,13 @@ const (
 	refreshTimeout = 3 * time.Second
 	missingFor     = 300 * time.Millisecond // a topic that is not there is not asked for again
 	maxMissing     = 10_000
+	maxTopics      = 200_000 // that are remembered
+	maxTopicName   = 249
+	maxAsked       = 1000                   // topics in one question
 	barredFor      = 100 * time.Millisecond // a leader that says that it is none
 	epochsFor      = 5 * time.Second        // an older leader epoch is not believed
 	controlLinks   = 4                      // of refreshes, per node
+	tellForeign    = time.Minute            // that nodes of another cluster answer
 )
 
 // topicKey names a topic, by id where the name is empty.
@@ -47,6 +51,7 @@ type topic struct {
 type leading struct {
 	node  int32 // -1 for none
 	epoch int32
+	told  time.Time // when a node said so last
 
 	barred      int32 // said that it does not lead
 	barredEpoch int32
@@ -67,18 +72,27 @@ type view struct {
 	homeID  int32 // -1 for none
 	topics  map[string]*topic
 	names   map[[16]byte]string
-	missing map[topicKey]time.Time // not there, until
+	missing map[topicKey]absence
 	asked   map[topicKey]chan struct{}
 	groups  map[string]int32 // coordinators
 	control map[[2]int32]*link
 	turn    int32
 	changed chan struct{} // closed with the next change
+
+	foreign     string    // another cluster, whose nodes have answered
+	foreignTold time.Time // when that was logged
+}
+
+// absence is why a topic can't be used, and until when that is believed.
+type absence struct {
+	err   error
+	until time.Time
 }
 
 func newView(g *Gateway) *view {
 	return &view{
 		g: g, homeID: -1, members: make(map[int32]*member), topics: make(map[string]*topic), names: make(map[[16]byte]string),
-		missing: make(map[topicKey]time.Time), asked: make(map[topicKey]chan struct{}), groups: make(map[string]int32),
+		missing: make(map[topicKey]absence), asked: make(map[topicKey]chan struct{}), groups: make(map[string]int32),
 		control: make(map[[2]int32]*link), changed: make(chan struct{}),
 	}
 }
@@ -99,10 +113,11 @@ func (v *view) changes() <-chan struct{} {
 var (
 	errUnasked = errors.New("nobody was asked for this topic yet")
 	errNoNode  = errors.New("no node can be reached")
+	errVersion = errors.New("the node does not take this version")
 )
 
 // leader returns the node that leads a partition, if it is there. Errors are
-// errUnasked; LEADER_NOT_AVAILABLE; or that there is no such partition.
+// errUnasked; LEADER_NOT_AVAILABLE; or a final one.
 func (v *view) leader(p part) (int32, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -111,14 +126,12 @@ func (v *view) leader(p part) (int32, error) {
 		name = v.names[p.id]
 	}
 	t := v.topics[name]
-	unknown := kerr.UnknownTopicOrPartition
-	if p.name == "" {
-		unknown = kerr.UnknownTopicID
-	}
 	switch {
+	case len(name) > maxTopicName:
+		return -1, kerr.InvalidTopicException
 	case t == nil || p.name == "" && t.id != p.id:
-		if until, ok := v.missing[p.topicKey]; ok && time.Now().Before(until) {
-			return -1, unknown
+		if a, ok := v.missing[p.topicKey]; ok && time.Now().Before(a.until) {
+			return -1, a.err
 		}
 		return -1, errUnasked
 	case p.index < 0 || int(p.index) >= len(t.parts):
@@ -152,7 +165,7 @@ func (v *view) hint(p part, node, epoch int32) {
 	if l == nil || node < 0 || epoch <= l.epoch || v.members[node] == nil {
 		return
 	}
-	l.node, l.epoch = node, epoch
+	l.node, l.epoch, l.told = node, epoch, time.Now()
 	v.notifyLocked()
 }
 
@@ -174,23 +187,28 @@ func (v *view) learn(topics []kmsg.MetadataResponseTopic) {
 	defer v.mu.Unlock()
 	for i := range topics {
 		t := &topics[i]
+		key, err := topicKey{id: t.TopicID}, kerr.ErrorForCode(t.ErrorCode)
+		if t.Topic != nil {
+			key = topicKey{name: *t.Topic}
+		}
 		switch {
-		case t.ErrorCode == kerr.UnknownTopicOrPartition.Code && t.Topic != nil:
-			v.forgetLocked(topicKey{name: *t.Topic}, now)
-		case t.ErrorCode == kerr.UnknownTopicID.Code:
-			v.forgetLocked(topicKey{id: t.TopicID}, now)
-		case t.ErrorCode == 0 && t.Topic != nil:
+		case err == nil && t.Topic != nil:
 			v.learnLocked(t, now)
+		case final(err) && t.ErrorCode != kerr.UnknownServerError.Code:
+			v.forgetLocked(key, err, now)
 		}
 	}
 	v.notifyLocked()
 }
 
-func (v *view) forgetLocked(key topicKey, now time.Time) {
+func (v *view) forgetLocked(key topicKey, why error, now time.Time) {
+	if len(key.name) > maxTopicName {
+		return
+	}
 	if len(v.missing) >= maxMissing {
 		clear(v.missing)
 	}
-	v.missing[key] = now.Add(missingFor)
+	v.missing[key] = absence{why, now.Add(missingFor)}
 	name := key.name
 	if name == "" {
 		name = v.names[key.id]
@@ -220,10 +238,10 @@ func (v *view) learnLocked(t *kmsg.MetadataResponseTopic, now time.Time) {
 	next.parts = make([]leading, len(t.Partitions))
 	for i := range t.Partitions {
 		p := &t.Partitions[i]
-		l := leading{node: p.Leader, epoch: p.LeaderEpoch, barred: -1}
+		l := leading{node: p.Leader, epoch: p.LeaderEpoch, told: now, barred: -1}
 		if old != nil && int(p.Partition) < len(old.parts) {
 			was := old.parts[p.Partition]
-			if was.node >= 0 && was.epoch > l.epoch && now.Sub(old.at) < epochsFor {
+			if was.node >= 0 && was.epoch > l.epoch && now.Sub(was.told) < epochsFor {
 				l = was
 			}
 			if l.node == was.barred && l.epoch <= was.barredEpoch && now.Before(was.barredUntil) {
@@ -232,6 +250,10 @@ func (v *view) learnLocked(t *kmsg.MetadataResponseTopic, now time.Time) {
 			l.barred, l.barredEpoch, l.barredUntil = was.barred, was.barredEpoch, was.barredUntil
 		}
 		next.parts[p.Partition] = l
+	}
+	if old == nil && len(v.topics) >= maxTopics { // long gone ones, most of them
+		clear(v.topics)
+		clear(v.names)
 	}
 	v.topics[next.name] = next
 	if next.id != [16]byte{} {
@@ -289,6 +311,12 @@ func (v *view) asking(keys []topicKey, done chan struct{}) {
 func (v *view) ask(ctx context.Context, keys []topicKey) {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
+	for some := range slices.Chunk(keys, maxAsked) { // a node takes no request of any size
+		v.askSome(ctx, some)
+	}
+}
+
+func (v *view) askSome(ctx context.Context, keys []topicKey) {
 	req := metadataRequest()
 	for _, k := range keys {
 		t := kmsg.NewMetadataRequestTopic()
@@ -433,10 +461,16 @@ func (v *view) coordinator(group string) (int32, bool) {
 	return node, ok
 }
 
-// maxGroups bounds the coordinators that are remembered.
-const maxGroups = 100_000
+// Bounds of the coordinators that are remembered.
+const (
+	maxGroups    = 100_000
+	maxGroupName = 1 << 10
+)
 
 func (v *view) setCoordinator(group string, node int32) {
+	if len(group) > maxGroupName {
+		return // it is asked for each time
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.groups) >= maxGroups {
@@ -494,9 +528,15 @@ func (v *view) brokers(clusterID *string, brokers []kmsg.MetadataResponseBroker)
 	if v.cluster == "" {
 		v.cluster = *clusterID
 	}
-	if v.cluster != *clusterID {
+	if want := v.cluster; want != *clusterID {
+		tell := v.foreign != *clusterID || time.Since(v.foreignTold) > tellForeign
+		if v.foreign = *clusterID; tell {
+			v.foreignTold = time.Now()
+		}
 		v.mu.Unlock()
-		v.g.log.Error("a node of another cluster answers: nothing is sent there", "cluster", *clusterID, "want", v.cluster)
+		if tell {
+			v.g.log.Error("a node of another cluster answers: nothing is sent there; if the cluster was made anew, start the gateway again", "cluster", *clusterID, "want", want)
+		}
 		return false
 	}
 	var begin []*member
