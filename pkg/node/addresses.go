@@ -31,7 +31,7 @@ func (p *peers) learn(n cluster.Node) (changed bool) {
 	defer p.mu.Unlock()
 	old, known := p.nodes[n.Node]
 	if known && (old.Peer == n.Peer && old.Kafka == n.Kafka && old.HTTP == n.HTTP &&
-		old.Incarnation == n.Incarnation && old.State == n.State && old.Started.Equal(n.Started) && maps.Equal(old.Listeners, n.Listeners)) {
+		old.Incarnation == n.Incarnation && old.State == n.State && old.EtcdMember == n.EtcdMember && old.Started.Equal(n.Started) && maps.Equal(old.Listeners, n.Listeners)) {
 		return false
 	}
 	n.Lease, n.ModRevision = 0, 0
