@@ -294,7 +294,7 @@ func (l *lan) retires(id int) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	if out, err := l.raftsman("node", "decommission", fmt.Sprint(s.Self.Node), "--yes"); err != nil {
+	if out, err := l.raftsman("node", "decommission", fmt.Sprint(s.Self.Node), "--yes", "--http", l.http[0]); err != nil {
 		l.t.Fatalf("%v\n%s", err, out)
 	}
 	has := func(id int) bool {
