@@ -38,3 +38,15 @@ func TestRetiredMembers(t *testing.T) {
 		}
 	}
 }
+
+func TestRetiredNodes(t *testing.T) {
+	wish := cluster.NodeWish{State: cluster.WishDecommissioned}
+	v := &cluster.View{
+		Wishes:      map[int32]cluster.NodeWish{2: wish, 3: wish, 4: wish, 5: {State: cluster.WishDrained}},
+		Nodes:       map[int32]cluster.Node{1: {Node: 1}, 2: {Node: 2}},
+		Assignments: map[cluster.TopicPartition]cluster.Assignment{{Topic: "t"}: {Replicas: []cluster.Replica{{Node: 3}}}},
+	}
+	if got := retiredNodes(v); len(got) != 1 || !got[4] {
+		t.Errorf("%v", got)
+	}
+}
