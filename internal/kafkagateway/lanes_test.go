@@ -55,8 +55,16 @@ func newScript(t *testing.T) *script {
 			t.Fatal(err)
 		}
 		s.ln[i] = ln
+		t.Cleanup(func() { ln.Close() })
+	}
+	return s
+}
+
+// start has the nodes serve; what is set before needs no lock.
+func (s *script) start() {
+	for i, ln := range s.ln {
 		var wg sync.WaitGroup
-		t.Cleanup(func() {
+		s.t.Cleanup(func() {
 			ln.Close()
 			wg.Wait()
 		})
@@ -70,7 +78,6 @@ func newScript(t *testing.T) *script {
 			}
 		})
 	}
-	return s
 }
 
 func (s *script) serve(node int32, nc net.Conn) {
@@ -219,9 +226,10 @@ func (s *script) producer() *producer {
 	return s.connect(g, addr)
 }
 
-// gateway starts a gateway in front of the nodes.
+// gateway starts the nodes, and a gateway in front of them.
 func (s *script) gateway() (g *Gateway, addr string) {
 	s.t.Helper()
+	s.start()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
