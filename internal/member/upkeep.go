@@ -110,11 +110,12 @@ func (m *Membership) upkeep(ctx context.Context, cli *clientv3.Client) (busy boo
 	case mine == nil:
 		return false, fmt.Errorf("etcd has no member %s", r.Member) // it will stop by itself
 	case mine.IsLearner:
-		if _, err := cli.MemberPromote(ctx, mine.ID); err != nil && !errors.Is(err, rpctypes.ErrMemberLearnerNotReady) && !errors.Is(err, rpctypes.ErrMemberNotLearner) {
+		if _, err := cli.MemberPromote(ctx, mine.ID); errors.Is(err, rpctypes.ErrMemberNotLearner) {
+			return true, nil
+		} else if err != nil { // most often it has not caught up yet
 			return true, fmt.Errorf("promote this node's member of etcd: %w", err)
-		} else if err == nil {
-			m.log.Info("this node's member of etcd has a vote", "member", r.Member, "members", len(list.Members))
 		}
+		m.log.Info("this node's member of etcd has a vote", "member", r.Member, "members", len(list.Members))
 		return true, nil
 	case !slices.Equal(mine.PeerURLs, []string{m.peerURLText()}):
 		if _, err := cli.MemberUpdate(ctx, mine.ID, []string{m.peerURLText()}); err != nil {
@@ -183,8 +184,11 @@ func (m *Membership) extend(ctx context.Context, cli *clientv3.Client) error {
 		return err // a neighbour on this machine may have them
 	}
 	session, err := concurrency.NewSession(cli, concurrency.WithTTL(lockTTL), concurrency.WithContext(ctx))
-	if err != nil || session == nil {
-		return fmt.Errorf("extend etcd: no session: %w", err)
+	if err == nil && session == nil {
+		err = errors.New("etcd gave no lease")
+	}
+	if err != nil {
+		return fmt.Errorf("extend etcd: %w", err)
 	}
 	defer session.Close()
 	lock := concurrency.NewMutex(session, m.cfg.Prefix+"-etcd/"+m.cfg.Cluster+"/extend")
