@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -136,6 +137,7 @@ type wayIn struct {
 	member *member.Membership // nil for a node that was told where etcd is
 	only   string             // the cluster that the data directory belongs to
 	out    discovery.Outcome
+	node   atomic.Pointer[node.Node] // once it is ready
 }
 
 // serveFound finds or makes the cluster, and serves in it.
@@ -163,10 +165,11 @@ func (n *nodeFlags) serveFound(ctx context.Context, from origins) (err error) {
 	if n.way.discover || n.way.join != "" || record != nil && !told {
 		if w.member, err = member.Open(member.Config{
 			FS: vfs.OS, DataDir: n.cfg.DataDir, Cluster: n.cfg.Cluster, Prefix: n.cfg.Etcd.Prefix,
-			ClientPort: n.way.clientPort, PeerPort: n.way.peerPort, Logger: w.log,
+			ClientPort: n.way.clientPort, PeerPort: n.way.peerPort, Logger: w.log, Retired: w.retired,
 		}); err != nil {
 			return err
 		}
+		n.cfg.EtcdMember = func() string { r, _ := w.member.Record(); return r.Member }
 		defer func() { err = errors.Join(err, w.member.Close()) }()
 		if err := w.enter(ctx); err != nil {
 			if ctx.Err() != nil {
@@ -388,8 +391,17 @@ func (w *wayIn) serve(ctx context.Context) (err error) {
 	return err
 }
 
+// retired is what decommissions mean for etcd's members.
+func (w *wayIn) retired() (leave bool, members []string) {
+	if n := w.node.Load(); n != nil {
+		return n.EtcdMembers()
+	}
+	return false, nil
+}
+
 // ready tells the others of this node.
 func (w *wayIn) ready(n *node.Node, answerer *discovery.Answerer) {
+	w.node.Store(n)
 	if w.member != nil {
 		if err := w.member.Identified(n.ClusterID()); err != nil {
 			w.log.Warn("which cluster this is can't be written down", "err", err)

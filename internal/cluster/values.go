@@ -55,6 +55,8 @@ type Node struct {
 	// SlowDiskMS is how long a write to its log takes, in milliseconds, while that
 	// is so much longer than on other nodes that the node leads nothing; else 0.
 	SlowDiskMS int64 `json:"slow_disk_ms,omitempty"`
+	// EtcdMember is the name of the member of etcd that runs in the node's process.
+	EtcdMember string `json:"etcd_member,omitempty"`
 
 	Lease       int64 `json:"-"`
 	ModRevision int64 `json:"-"`

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -16,7 +17,10 @@ import (
 // DefaultGroup is where nodes look for each other: organisation-local multicast.
 const DefaultGroup = "239.255.77.77:7077"
 
-const queued = 512 // datagrams that wait to be looked at; more are dropped
+const (
+	queued     = 512                   // datagrams that wait to be looked at; more are dropped
+	errorPause = 10 * time.Millisecond // so that an error that stays costs little
+)
 
 // Options say where and as what to look or to answer.
 type Options struct {
@@ -184,8 +188,9 @@ func (s *socket) read(conn *net.UDPConn) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil {
-			continue // what came of an earlier datagram, such as a port that nobody listens on
+		if err != nil { // what came of an earlier datagram, such as a port that nobody listens on
+			time.Sleep(errorPause)
+			continue
 		}
 		m, err := decode(buf[:n], s.opts.Secret)
 		mistrusted := errors.Is(err, errMistrusted)

@@ -39,24 +39,12 @@ const fileName = "identity.json"
 // Load reads the identity of a data directory; ok is false when it has none.
 func Load(fsys vfs.FS, dir string) (id Identity, ok bool, err error) {
 	name := vfs.Join(dir, fileName)
-	f, err := fsys.Open(name)
+	buf, err := vfs.ReadFile(fsys, name, 4096)
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, false, nil
 	}
 	if err != nil {
 		return id, false, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return id, false, err
-	}
-	if size > 4096 {
-		return id, false, fmt.Errorf("%s: %d bytes are too many for an identity", name, size)
-	}
-	buf := make([]byte, size)
-	if _, err := f.ReadAt(buf, 0); err != nil {
-		return id, false, fmt.Errorf("read %s: %w", name, err)
 	}
 	if err := json.Unmarshal(buf, &id); err != nil {
 		return id, false, fmt.Errorf("%s: %w", name, err)

@@ -2,7 +2,6 @@ package kafkagateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -72,8 +71,7 @@ func (s *session) forward(ctx context.Context, call *kafka.Call, req kmsg.Reques
 		}
 		s.client.Abort(fmt.Errorf("%s at node %d: %w", api, node, err))
 	}
-	if !s.g.view.takes(node, req.Key(), req.GetVersion()) {
-		s.client.Abort(errVersion)
+	if !s.takes(node, req) {
 		return
 	}
 	l, err := s.link(node, classOther)
@@ -188,21 +186,25 @@ func (s *session) rewriteMetadata(resp kmsg.Response) {
 	}
 }
 
-func (s *session) rewriteCoordinators(resp kmsg.Response) {
+func (s *session) rewriteCoordinators(req *kmsg.FindCoordinatorRequest, resp kmsg.Response) {
 	r := resp.(*kmsg.FindCoordinatorResponse)
-	host, port := address(s.client.Advertised)
-	if r.Version < 4 {
-		if r.ErrorCode == 0 {
-			r.NodeID, r.Host, r.Port = NodeID, host, port
+	rewrite := func(key string, code int16, node *int32, host *string, port *int32) {
+		if code != 0 {
+			return
 		}
+		if req.CoordinatorType == 0 { // of a group
+			s.g.view.setCoordinator(key, *node)
+		}
+		*node = NodeID
+		*host, *port = address(s.client.Advertised)
+	}
+	if r.Version < 4 {
+		rewrite(req.CoordinatorKey, r.ErrorCode, &r.NodeID, &r.Host, &r.Port)
 		return
 	}
 	for i := range r.Coordinators {
 		c := &r.Coordinators[i]
-		if c.ErrorCode == 0 {
-			s.g.view.setCoordinator(c.Key, c.NodeID)
-			c.NodeID, c.Host, c.Port = NodeID, host, port
-		}
+		rewrite(c.Key, c.ErrorCode, &c.NodeID, &c.Host, &c.Port)
 	}
 }
 
@@ -283,9 +285,6 @@ func (s *session) describeOne(call *kafka.Call, req *kmsg.DescribeConfigsRequest
 	rr := kmsg.NewDescribeConfigsResponseResource()
 	rr.ResourceType, rr.ResourceName = r.ResourceType, r.ResourceName
 	rr.ErrorCode, rr.ErrorMessage = kerr.BrokerNotAvailable.Code, kmsg.StringPtr("the node can't be asked: "+err.Error())
-	if errors.Is(err, errVersion) {
-		rr.ErrorCode = kerr.UnsupportedVersion.Code
-	}
 	return rr
 }
 

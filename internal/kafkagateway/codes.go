@@ -14,13 +14,18 @@ func codeOf(err error) int16 {
 		return 0
 	case errors.As(err, &ke):
 		return ke.Code
-	case errors.Is(err, errVersion):
-		return kerr.UnsupportedVersion.Code
 	case errors.Is(err, errUnasked):
 		return kerr.LeaderNotAvailable.Code
 	default:
 		return kerr.NotLeaderForPartition.Code // a node that was lost
 	}
+}
+
+// final says that a partition is not looked for any more: there is none of that
+// name.
+func final(err error) bool {
+	var ke *kerr.Error
+	return errors.As(err, &ke) && (!ke.Retriable || unknownCode(ke.Code))
 }
 
 // movedCode says whether a node means that it does not lead, or does not know yet

@@ -8,7 +8,7 @@
 // or that says nothing for 2 s, is lost until it answers again, and the connections
 // of clients to it are cut, so that what they have under way there goes elsewhere.
 // Who leads what is asked when somebody wants it, and again when it turns out to be
-// wrong (view.go). No etcd is needed for any of it. Nodes of another cluster than the
+// wrong (leaders.go). No etcd is needed for any of it. Nodes of another cluster than the
 // first that answered are ignored.
 //
 // # A request's way
@@ -19,8 +19,8 @@
 // a node in the order in which it sent them, and a client that goes takes what is its
 // own with it.
 //
-//	Produce                          produce.go   by leader, in lanes
-//	Fetch                            fetch.go, standing.go   by leader, waiting at all
+//	Produce                          produce.go, lanes.go   by leader, in lanes
+//	Fetch                            fetch.go, fetch_answer.go, standing.go   by leader, waiting at all
 //	ListOffsets, OffsetForLeaderEpoch,
 //	DeleteRecords, DescribeProducers split.go     by leader
 //	groups                           groups.go    to the coordinator

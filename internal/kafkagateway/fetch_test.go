@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"runtime"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -139,4 +141,97 @@ func TestFetchFindsNothing(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
+}
+
+// A partition comes to a node that is being asked for another one: that node is asked
+// for both, once, not for each in turn.
+func TestFetchOfOneMore(t *testing.T) {
+	s := newScript(t)
+	moved, end := make(chan struct{}), make(chan struct{})
+	var asked atomic.Int32 // of node 1
+	s.mu.Lock()
+	s.led = []int32{1, 2}
+	s.fetch = func(node int32, req *kmsg.FetchRequest) *kmsg.FetchResponse {
+		if node == 2 {
+			for asked.Load() == 0 {
+				runtime.Gosched() // node 1 is being asked
+			}
+			s.mu.Lock()
+			s.led = []int32{1, 1}
+			s.mu.Unlock()
+			close(moved)
+			return fetched(1, kerr.NotLeaderForPartition.Code, nil)
+		}
+		asked.Add(1)
+		if parts := req.Topics[0].Partitions; len(parts) == 2 {
+			resp := fetched(0, 0, nil)
+			resp.Topics[0].Partitions = append(resp.Topics[0].Partitions, fetched(1, 0, []byte("both")).Topics[0].Partitions...)
+			<-moved
+			return resp
+		}
+		<-end
+		return fetched(0, 0, nil)
+	}
+	s.mu.Unlock()
+	p := s.producer()
+	got := p.consume(20*time.Second, 7, 7)
+	close(end)
+	if string(got[1].RecordBatches) != "both" || asked.Load() != 2 {
+		t.Errorf("%q after %d requests", got[1].RecordBatches, asked.Load())
+	}
+}
+
+// opOf is a fetch under way, by hand.
+func opOf(parts ...*fetchPart) *fetchOp {
+	return &fetchOp{parts: parts, prompt: true, req: &kmsg.FetchRequest{MaxBytes: 10}}
+}
+
+// A fetch that does not wait is answered when something has come, and neither what
+// does not fit nor a partition without a leader can change that.
+func TestPromptFetchLeaves(t *testing.T) {
+	big := &standing{state: landed, size: 20}
+	here := &fetchPart{answer: new(kmsg.FetchResponseTopicPartition)}
+	for _, c := range []struct {
+		name  string
+		parts []*fetchPart
+		total int
+		want  bool
+	}{
+		{"it does not fit", []*fetchPart{here, {asked: big}}, 5, true},
+		{"no leader", []*fetchPart{here, {err: kerr.LeaderNotAvailable}}, 5, true},
+		{"no leader, and nothing", []*fetchPart{here, {err: kerr.LeaderNotAvailable}}, 0, false},
+		{"another node is being asked", []*fetchPart{here, {asked: new(standing)}}, 5, false},
+		{"unknown", []*fetchPart{{err: kerr.UnknownTopicOrPartition}}, 0, true},
+	} {
+		op := opOf(c.parts...)
+		op.total = c.total
+		if got := op.ready(); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// An answer that a fetch has looked at and not taken is let go after a while, if the
+// client does not come back.
+func TestAnswerIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		released := 0
+		resp := fetched(0, 0, make([]byte, 100))
+		resp.Version = 12
+		st := &standing{bell: make(chan struct{}, 1)}
+		st.land(12, resp.AppendTo(nil), func() { released++ }, nil)
+		if st.err != nil || !st.adopt(make(chan struct{}, 1)) {
+			t.Fatal(st.err)
+		}
+		time.Sleep(2 * keepAnswer)
+		if state, _ := st.look(); state != landed {
+			t.Fatal("it was let go while a fetch had it")
+		}
+		st.keep()
+		time.Sleep(2 * keepAnswer)
+		synctest.Wait()
+		if state, _ := st.look(); state == landed || released == 0 {
+			t.Errorf("state %d, released %d times", state, released)
+		}
+	})
 }

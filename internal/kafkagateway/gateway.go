@@ -113,11 +113,15 @@ func (g *Gateway) Close() error {
 
 // Ready says why clients can't be served, or nil.
 func (g *Gateway) Ready() error {
-	if _, ok := g.view.home(); !ok {
-		_, known := g.view.size()
-		return fmt.Errorf("no node can be reached, %d are known", known)
+	if _, ok := g.view.home(); ok {
+		return nil
 	}
-	return nil
+	g.view.mu.Lock()
+	defer g.view.mu.Unlock()
+	if v := g.view; v.foreign != "" {
+		return fmt.Errorf("no node of cluster %s can be reached, only some of cluster %s: if the cluster was made anew, start the gateway again", v.cluster, v.foreign)
+	}
+	return fmt.Errorf("no node can be reached, %d are known", len(g.view.members))
 }
 
 // background runs f in a goroutine that Close waits for; false when it is closed.

@@ -13,9 +13,10 @@ import (
 
 // Requests of groups go to the node that coordinates the group, in the order in
 // which the client sent them, and are never sent twice: a client that is told
-// NOT_COORDINATOR or COORDINATOR_NOT_AVAILABLE asks who coordinates, which looks
-// for the node again, and knows itself what to say next. Names of many groups in
-// one request are split by coordinator.
+// NOT_COORDINATOR or COORDINATOR_NOT_AVAILABLE asks who coordinates, and knows itself
+// what to say next. The node is looked for again when it has refused, since the
+// client's question may go to another gateway. Names of many groups in one request
+// are split by coordinator.
 
 const (
 	coordinatorLimit = 3 * time.Second // for finding a coordinator
@@ -34,8 +35,7 @@ func (s *session) grouped(ctx context.Context, call *kafka.Call) {
 		return
 	}
 	api := kmsg.NameForKey(call.Request.Key())
-	if !s.g.view.takes(node, call.Request.Key(), call.Request.GetVersion()) {
-		refuse(kerr.UnsupportedVersion.Code)
+	if !s.takes(node, call.Request) {
 		return
 	}
 	l, err := s.link(node, classGroup)
@@ -48,6 +48,9 @@ func (s *session) grouped(ctx context.Context, call *kafka.Call) {
 				refuse(kerr.CoordinatorNotAvailable.Code)
 				return
 			}
+			if movedGroup(groupCode(call.Request, body)) {
+				s.g.view.forgetCoordinator(group, node)
+			}
 			call.ReplyBody(body)
 			release()
 		}
@@ -58,112 +61,6 @@ func (s *session) grouped(ctx context.Context, call *kafka.Call) {
 		s.g.view.forgetCoordinator(group, node)
 		refuse(kerr.CoordinatorNotAvailable.Code)
 	}
-}
-
-// groupOf is the group that a request is about, and how long its answer may take.
-func groupOf(req kmsg.Request) (string, time.Duration) {
-	switch req := req.(type) {
-	case *kmsg.JoinGroupRequest:
-		return req.Group, time.Duration(max(req.SessionTimeoutMillis, req.RebalanceTimeoutMillis, 0))*time.Millisecond + joinLimit
-	case *kmsg.SyncGroupRequest:
-		return req.Group, syncLimit
-	case *kmsg.HeartbeatRequest:
-		return req.Group, groupLimit
-	case *kmsg.LeaveGroupRequest:
-		return req.Group, groupLimit
-	case *kmsg.OffsetCommitRequest:
-		return req.Group, groupLimit
-	case *kmsg.OffsetDeleteRequest:
-		return req.Group, groupLimit
-	case *kmsg.OffsetFetchRequest:
-		if req.Version >= 8 && len(req.Groups) > 0 {
-			return req.Groups[0].Group, groupLimit
-		}
-		return req.Group, groupLimit
-	}
-	panic("BUG: not a request of one group: " + kmsg.NameForKey(req.Key()))
-}
-
-// refuseGroup answers a request about one group with an error.
-func refuseGroup(req kmsg.Request, code int16) kmsg.Response {
-	switch req := req.(type) {
-	case *kmsg.JoinGroupRequest:
-		resp := kmsg.NewPtrJoinGroupResponse()
-		resp.ErrorCode, resp.MemberID = code, req.MemberID
-		if req.Version < 7 {
-			resp.Protocol = new(string)
-		}
-		return resp
-	case *kmsg.SyncGroupRequest:
-		resp := kmsg.NewPtrSyncGroupResponse()
-		resp.ErrorCode = code
-		return resp
-	case *kmsg.HeartbeatRequest:
-		resp := kmsg.NewPtrHeartbeatResponse()
-		resp.ErrorCode = code
-		return resp
-	case *kmsg.LeaveGroupRequest:
-		resp := kmsg.NewPtrLeaveGroupResponse()
-		resp.ErrorCode = code
-		return resp
-	case *kmsg.OffsetDeleteRequest:
-		resp := kmsg.NewPtrOffsetDeleteResponse()
-		resp.ErrorCode = code
-		return resp
-	case *kmsg.OffsetCommitRequest:
-		return refuseCommit(req, code)
-	case *kmsg.OffsetFetchRequest:
-		return refuseFetch(req, code)
-	}
-	panic("BUG: not a request of one group: " + kmsg.NameForKey(req.Key()))
-}
-
-func refuseCommit(req *kmsg.OffsetCommitRequest, code int16) *kmsg.OffsetCommitResponse {
-	resp := kmsg.NewPtrOffsetCommitResponse()
-	for i := range req.Topics {
-		t := &req.Topics[i]
-		rt := kmsg.NewOffsetCommitResponseTopic()
-		rt.Topic, rt.TopicID = t.Topic, t.TopicID
-		for _, p := range t.Partitions {
-			rp := kmsg.NewOffsetCommitResponseTopicPartition()
-			rp.Partition, rp.ErrorCode = p.Partition, code
-			rt.Partitions = append(rt.Partitions, rp)
-		}
-		resp.Topics = append(resp.Topics, rt)
-	}
-	return resp
-}
-
-func refuseFetch(req *kmsg.OffsetFetchRequest, code int16) *kmsg.OffsetFetchResponse {
-	resp := kmsg.NewPtrOffsetFetchResponse()
-	resp.ErrorCode = code
-	for i := range req.Groups {
-		rg := kmsg.NewOffsetFetchResponseGroup()
-		rg.Group, rg.ErrorCode = req.Groups[i].Group, code
-		resp.Groups = append(resp.Groups, rg)
-	}
-	if req.Version >= 2 {
-		return resp
-	}
-	for _, t := range req.Topics { // no error of the whole
-		rt := kmsg.NewOffsetFetchResponseTopic()
-		rt.Topic = t.Topic
-		for _, index := range t.Partitions {
-			rp := kmsg.NewOffsetFetchResponseTopicPartition()
-			rp.Partition, rp.Offset, rp.ErrorCode, rp.Metadata = index, -1, code, new(string)
-			rt.Partitions = append(rt.Partitions, rp)
-		}
-		resp.Topics = append(resp.Topics, rt)
-	}
-	return resp
-}
-
-func coordinatorCode(err error) int16 {
-	var ke *kerr.Error
-	if errors.As(err, &ke) {
-		return ke.Code
-	}
-	return kerr.CoordinatorNotAvailable.Code
 }
 
 // coordinator returns the node that coordinates a group.
@@ -211,17 +108,25 @@ func (s *session) findCoordinator(ctx context.Context, req *kmsg.FindCoordinator
 	return -1, kerr.CoordinatorNotAvailable
 }
 
-// byCoordinator asks the coordinators of groups about theirs. each gets the answer
-// to a part, or the code of an error.
-func (s *session) byCoordinator(call *kafka.Call, groups []string, request func(some []string) kmsg.Request, each func(some []string, resp kmsg.Response, code int16)) {
+// byCoordinator asks the coordinators of groups about theirs, and returns a result
+// for each group. results are those of an answer, refused is one for a group that
+// could not be asked about.
+func byCoordinator[R any](s *session, call *kafka.Call, groups []string, request func(some []string) kmsg.Request,
+	results func(resp kmsg.Response, each func(group string, code int16, r R)), refused func(group string, code int16) R,
+) []R {
+	told := make(map[string]R)
+	refuse := func(some []string, code int16) {
+		for _, group := range some {
+			told[group] = refused(group, code)
+		}
+	}
 	nodes := make(map[int32][]string)
 	for _, group := range groups {
-		node, err := s.coordinator(s.ctx, group)
-		if err != nil {
-			each([]string{group}, nil, coordinatorCode(err))
-			continue
+		if node, err := s.coordinator(s.ctx, group); err != nil {
+			refuse([]string{group}, coordinatorCode(err))
+		} else {
+			nodes[node] = append(nodes[node], group)
 		}
-		nodes[node] = append(nodes[node], group)
 	}
 	type answer struct {
 		node int32
@@ -237,18 +142,26 @@ func (s *session) byCoordinator(call *kafka.Call, groups []string, request func(
 	}
 	for range nodes {
 		a := <-ch
-		code := int16(0)
 		if a.err != nil {
-			code = kerr.CoordinatorNotAvailable.Code
-			if errors.Is(a.err, errVersion) {
-				code = kerr.UnsupportedVersion.Code
-			}
+			refuse(nodes[a.node], kerr.CoordinatorNotAvailable.Code)
 			for _, group := range nodes[a.node] {
 				s.g.view.forgetCoordinator(group, a.node)
 			}
+			continue
 		}
-		each(nodes[a.node], a.resp, code)
+		refuse(nodes[a.node], kerr.UnknownServerError.Code) // if the node leaves it out
+		results(a.resp, func(group string, code int16, r R) {
+			if movedGroup(code) {
+				s.g.view.forgetCoordinator(group, a.node)
+			}
+			told[group] = r
+		})
 	}
+	all := make([]R, len(groups))
+	for i, group := range groups {
+		all[i] = told[group]
+	}
+	return all
 }
 
 func (s *session) offsetFetch(call *kafka.Call, req *kmsg.OffsetFetchRequest) {
@@ -258,80 +171,59 @@ func (s *session) offsetFetch(call *kafka.Call, req *kmsg.OffsetFetchRequest) {
 		asked[g.Group] = g
 		names = append(names, g.Group)
 	}
-	told := make(map[string]kmsg.OffsetFetchResponseGroup)
-	s.byCoordinator(call, names, func(some []string) kmsg.Request {
+	resp := kmsg.NewPtrOffsetFetchResponse()
+	resp.Groups = byCoordinator(s, call, names, func(some []string) kmsg.Request {
 		sub := *req
 		sub.Groups = nil
 		for _, name := range some {
 			sub.Groups = append(sub.Groups, asked[name])
 		}
 		return &sub
-	}, func(some []string, resp kmsg.Response, code int16) {
-		for _, name := range some {
-			g := kmsg.NewOffsetFetchResponseGroup()
-			g.Group, g.ErrorCode = name, code
-			told[name] = g
+	}, func(resp kmsg.Response, each func(string, int16, kmsg.OffsetFetchResponseGroup)) {
+		for _, g := range resp.(*kmsg.OffsetFetchResponse).Groups {
+			each(g.Group, g.ErrorCode, g)
 		}
-		if code == 0 {
-			for _, g := range resp.(*kmsg.OffsetFetchResponse).Groups {
-				told[g.Group] = g
-			}
-		}
+	}, func(name string, code int16) kmsg.OffsetFetchResponseGroup {
+		g := kmsg.NewOffsetFetchResponseGroup()
+		g.Group, g.ErrorCode = name, code
+		return g
 	})
-	resp := kmsg.NewPtrOffsetFetchResponse()
-	for _, name := range names {
-		resp.Groups = append(resp.Groups, told[name])
-	}
 	call.Reply(resp)
 }
 
 func (s *session) describeGroups(call *kafka.Call, req *kmsg.DescribeGroupsRequest) {
-	told := make(map[string]kmsg.DescribeGroupsResponseGroup)
-	s.byCoordinator(call, req.Groups, func(some []string) kmsg.Request {
+	resp := kmsg.NewPtrDescribeGroupsResponse()
+	resp.Groups = byCoordinator(s, call, req.Groups, func(some []string) kmsg.Request {
 		sub := *req
 		sub.Groups = some
 		return &sub
-	}, func(some []string, resp kmsg.Response, code int16) {
-		for _, name := range some {
-			g := kmsg.NewDescribeGroupsResponseGroup()
-			g.Group, g.ErrorCode = name, code
-			told[name] = g
+	}, func(resp kmsg.Response, each func(string, int16, kmsg.DescribeGroupsResponseGroup)) {
+		for _, g := range resp.(*kmsg.DescribeGroupsResponse).Groups {
+			each(g.Group, g.ErrorCode, g)
 		}
-		if code == 0 {
-			for _, g := range resp.(*kmsg.DescribeGroupsResponse).Groups {
-				told[g.Group] = g
-			}
-		}
+	}, func(name string, code int16) kmsg.DescribeGroupsResponseGroup {
+		g := kmsg.NewDescribeGroupsResponseGroup()
+		g.Group, g.ErrorCode = name, code
+		return g
 	})
-	resp := kmsg.NewPtrDescribeGroupsResponse()
-	for _, name := range req.Groups {
-		resp.Groups = append(resp.Groups, told[name])
-	}
 	call.Reply(resp)
 }
 
 func (s *session) deleteGroups(call *kafka.Call, req *kmsg.DeleteGroupsRequest) {
-	told := make(map[string]int16)
-	s.byCoordinator(call, req.Groups, func(some []string) kmsg.Request {
+	resp := kmsg.NewPtrDeleteGroupsResponse()
+	resp.Groups = byCoordinator(s, call, req.Groups, func(some []string) kmsg.Request {
 		sub := *req
 		sub.Groups = some
 		return &sub
-	}, func(some []string, resp kmsg.Response, code int16) {
-		for _, name := range some {
-			told[name] = code
+	}, func(resp kmsg.Response, each func(string, int16, kmsg.DeleteGroupsResponseGroup)) {
+		for _, g := range resp.(*kmsg.DeleteGroupsResponse).Groups {
+			each(g.Group, g.ErrorCode, g)
 		}
-		if code == 0 {
-			for _, g := range resp.(*kmsg.DeleteGroupsResponse).Groups {
-				told[g.Group] = g.ErrorCode
-			}
-		}
-	})
-	resp := kmsg.NewPtrDeleteGroupsResponse()
-	for _, name := range req.Groups {
+	}, func(name string, code int16) kmsg.DeleteGroupsResponseGroup {
 		g := kmsg.NewDeleteGroupsResponseGroup()
-		g.Group, g.ErrorCode = name, told[name]
-		resp.Groups = append(resp.Groups, g)
-	}
+		g.Group, g.ErrorCode = name, code
+		return g
+	})
 	call.Reply(resp)
 }
 

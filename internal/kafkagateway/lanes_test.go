@@ -35,18 +35,36 @@ type script struct {
 	led []int32
 	// fetch answers Fetch requests, without s.mu.
 	fetch func(node int32, req *kmsg.FetchRequest) *kmsg.FetchResponse
+	// before is called with each Produce request, without s.mu.
+	before func()
+	// coordinator coordinates all groups; it alone answers Heartbeat without an error.
+	coordinator int32
+	// most is the highest version of Produce that a node takes.
+	most func(node int32) int16
+	dial func(ctx context.Context, addr string) (net.Conn, error) // the gateway's
 }
 
 func newScript(t *testing.T) *script {
-	s := &script{t: t, leader: 1, on: func(int32, int) bool { return true }}
+	s := &script{
+		t: t, leader: 1, coordinator: 1, on: func(int32, int) bool { return true }, before: func() {},
+		most: func(int32) int16 { return 9 },
+	}
 	for i := range s.ln {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.ln[i] = ln
+		t.Cleanup(func() { ln.Close() })
+	}
+	return s
+}
+
+// start has the nodes serve; what is set before needs no lock.
+func (s *script) start() {
+	for i, ln := range s.ln {
 		var wg sync.WaitGroup
-		t.Cleanup(func() {
+		s.t.Cleanup(func() {
 			ln.Close()
 			wg.Wait()
 		})
@@ -60,7 +78,6 @@ func newScript(t *testing.T) *script {
 			}
 		})
 	}
-	return s
 }
 
 func (s *script) serve(node int32, nc net.Conn) {
@@ -106,13 +123,38 @@ func (s *script) answer(node int32, req kmsg.Request) (kmsg.Response, bool) {
 	switch req := req.(type) {
 	case *kmsg.ApiVersionsRequest:
 		resp := kmsg.NewPtrApiVersionsResponse()
-		for _, r := range [][3]int16{{0, 0, 9}, {1, 0, 12}, {3, 0, 12}, {18, 0, 3}} {
+		for _, r := range [][3]int16{{0, 0, s.most(node)}, {1, 0, 12}, {3, 0, 12}, {10, 0, 4}, {12, 0, 4}, {18, 0, 3}, {32, 0, 4}} {
 			resp.ApiKeys = append(resp.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: r[0], MinVersion: r[1], MaxVersion: r[2]})
 		}
 		return resp, true
 	case *kmsg.MetadataRequest:
 		return s.metadata(req), true
+	case *kmsg.DescribeConfigsRequest:
+		resp := kmsg.NewPtrDescribeConfigsResponse()
+		resp.Resources = make([]kmsg.DescribeConfigsResponseResource, 1)
+		if req.Resources[0].ResourceName != strconv.Itoa(int(node)) {
+			resp.Resources[0].ErrorCode = kerr.InvalidRequest.Code
+		}
+		return resp, true
+	case *kmsg.FindCoordinatorRequest:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		resp := kmsg.NewPtrFindCoordinatorResponse()
+		resp.NodeID = s.coordinator
+		for _, key := range req.CoordinatorKeys {
+			resp.Coordinators = append(resp.Coordinators, kmsg.FindCoordinatorResponseCoordinator{Key: key, NodeID: s.coordinator})
+		}
+		return resp, true
+	case *kmsg.HeartbeatRequest:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		resp := kmsg.NewPtrHeartbeatResponse()
+		if node != s.coordinator {
+			resp.ErrorCode = kerr.NotCoordinator.Code
+		}
+		return resp, true
 	case *kmsg.ProduceRequest:
+		s.before()
 		return s.produce(node, req)
 	case *kmsg.FetchRequest:
 		return s.fetch(node, req), true
@@ -172,19 +214,30 @@ func (s *script) produce(node int32, req *kmsg.ProduceRequest) (kmsg.Response, b
 // producer is a client's connection to a gateway in front of a script.
 type producer struct {
 	t  *testing.T
+	g  *Gateway
 	nc net.Conn
 	br *bufio.Reader
 }
 
 func (s *script) producer() *producer {
 	s.t.Helper()
+	g, addr := s.gateway()
+	testetcd.Eventually(s.t, "both nodes", func() bool { return len(g.view.up()) == 2 })
+	return s.connect(g, addr)
+}
+
+// gateway starts the nodes, and a gateway in front of them.
+func (s *script) gateway() (g *Gateway, addr string) {
+	s.t.Helper()
+	s.start()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	g, err := New(Options{
+	g, err = New(Options{
 		Listeners: []kafka.Listener{{Name: "gateway", Net: ln, Advertised: ln.Addr().String()}}, Logger: slog.New(slog.DiscardHandler),
 		Seeds: func(context.Context) ([]string, error) { return []string{s.ln[0].Addr().String()}, nil },
+		Dial:  s.dial,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -198,8 +251,12 @@ func (s *script) producer() *producer {
 			s.t.Error(err)
 		}
 	})
-	testetcd.Eventually(s.t, "both nodes", func() bool { return len(g.view.up()) == 2 })
-	nc, err := net.Dial("tcp", ln.Addr().String())
+	return g, ln.Addr().String()
+}
+
+func (s *script) connect(g *Gateway, addr string) *producer {
+	s.t.Helper()
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -207,7 +264,38 @@ func (s *script) producer() *producer {
 	if err := nc.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		s.t.Fatal(err)
 	}
-	return &producer{s.t, nc, bufio.NewReader(nc)}
+	return &producer{s.t, g, nc, bufio.NewReader(nc)}
+}
+
+// ask sends a request and waits for its answer.
+func (p *producer) ask(req kmsg.Request) kmsg.Response {
+	p.t.Helper()
+	resp, err := p.try(req)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return resp
+}
+
+func (p *producer) try(req kmsg.Request) (kmsg.Response, error) {
+	if _, err := p.nc.Write(kmsg.NewRequestFormatter(kmsg.FormatterClientID("test")).AppendRequest(nil, req, 1)); err != nil {
+		return nil, err
+	}
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(p.br, head); err != nil {
+		return nil, err
+	}
+	frame := make([]byte, binary.BigEndian.Uint32(head))
+	if _, err := io.ReadFull(p.br, frame); err != nil {
+		return nil, err
+	}
+	resp := req.ResponseKind()
+	resp.SetVersion(req.GetVersion())
+	_, body, err := kafka.SplitAnswer(frame, resp.IsFlexible() && req.Key() != 18)
+	if err != nil {
+		return nil, err
+	}
+	return resp, resp.ReadFrom(body)
 }
 
 // send sends a batch and does not wait.

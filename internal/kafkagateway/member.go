@@ -3,6 +3,8 @@ package kafkagateway
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -47,12 +49,16 @@ func (v *view) watch(ctx context.Context, m *member) {
 	}
 }
 
-// follow stays connected to a node and returns why that has ended.
+// follow stays connected to a node and returns why that has ended. Whoever answers
+// has to be that node: nodes that were started again may have one another's address.
 func (v *view) follow(ctx context.Context, m *member, addr string) error {
 	l := v.g.dial(m.id, addr)
 	defer l.close()
 	versions, err := v.askVersions(ctx, l)
 	if err != nil {
+		return err
+	}
+	if err := v.confirm(ctx, l, m.id); err != nil {
 		return err
 	}
 	for {
@@ -72,6 +78,27 @@ func (v *view) follow(ctx context.Context, m *member, addr string) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// confirm asks a node for its number: it describes itself under no other.
+func (v *view) confirm(ctx context.Context, l *link, id int32) error {
+	ctx, cancel := context.WithTimeout(ctx, heartbeatLimit)
+	defer cancel()
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	req.Version = 1
+	r := kmsg.NewDescribeConfigsRequestResource()
+	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(id))
+	r.ConfigNames = []string{"broker.id"}
+	req.Resources = append(req.Resources, r)
+	resp, err := v.g.ask(ctx, l, req, gatewayClient)
+	if err != nil {
+		return err
+	}
+	told := resp.(*kmsg.DescribeConfigsResponse).Resources
+	if len(told) != 1 || told[0].ErrorCode != 0 {
+		return fmt.Errorf("another node answers at %s", l.addr)
+	}
+	return nil
 }
 
 func (v *view) askVersions(ctx context.Context, l *link) (map[int16][2]int16, error) {
@@ -137,6 +164,7 @@ func (v *view) lost(m *member, err error) (gone bool) {
 
 // seek looks for nodes at the given addresses as long as none is there.
 func (v *view) seek(ctx context.Context) {
+	told := false
 	for ctx.Err() == nil {
 		changed := v.changes()
 		if _, ok := v.home(); ok {
@@ -147,9 +175,10 @@ func (v *view) seek(ctx context.Context) {
 			continue
 		}
 		addrs, err := v.g.opts.Seeds(ctx)
-		if err != nil {
-			v.g.log.Warn("can't find out where the nodes are", "err", err)
+		if err != nil && !told {
+			v.g.log.Warn("can't find out where the nodes are, trying on", "err", err)
 		}
+		told = err != nil
 		var wg sync.WaitGroup
 		for _, addr := range addrs {
 			wg.Go(func() { v.knock(ctx, addr) })

@@ -90,7 +90,7 @@ func (s *session) Start(ctx context.Context, call *kafka.Call) {
 	case *kmsg.MetadataRequest:
 		s.anyNode(ctx, call, s.rewriteMetadata)
 	case *kmsg.FindCoordinatorRequest:
-		s.anyNode(ctx, call, s.rewriteCoordinators)
+		s.anyNode(ctx, call, func(resp kmsg.Response) { s.rewriteCoordinators(req, resp) })
 	case *kmsg.DescribeClusterRequest:
 		s.anyNode(ctx, call, s.rewriteCluster)
 	case *kmsg.DescribeConfigsRequest:
@@ -140,8 +140,9 @@ func (s *session) link(node int32, c class) (*link, error) {
 	}
 	l := s.links[key]
 	if l == nil || l.broken() || l.addr != addr {
-		if l != nil {
-			defer l.fail(errLinkClosed)
+		if old := l; old != nil {
+			// Not here: what fails asks for the locks that the caller has.
+			s.go_(func() { old.fail(errLinkClosed) })
 		}
 		l = s.g.dial(node, addr)
 		s.links[key] = l
@@ -175,9 +176,20 @@ func (s *session) drop(l *link, c class) {
 	l.fail(errLinkClosed)
 }
 
+// takes says whether a node takes the version of a request. If not the connection
+// ends, since the client was told another range of versions than holds now: it asks
+// again when it has connected.
+func (s *session) takes(node int32, req kmsg.Request) bool {
+	if s.g.view.takes(node, req.Key(), req.GetVersion()) {
+		return true
+	}
+	s.client.Abort(fmt.Errorf("%s version %d: node %d does not take it", kmsg.NameForKey(req.Key()), req.GetVersion(), node))
+	return false
+}
+
 // ask asks a node and waits, for as long as timeout.
 func (s *session) ask(node int32, req kmsg.Request, clientID string, timeout time.Duration) (kmsg.Response, error) {
-	if !s.g.view.takes(node, req.Key(), req.GetVersion()) {
+	if !s.takes(node, req) {
 		return nil, errVersion
 	}
 	l, err := s.link(node, classOther)

@@ -2,7 +2,6 @@ package kafkagateway
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -70,7 +69,7 @@ func (q *pieces[Q, R]) round(open []int, got []R, codes []int16) (left []int) {
 		switch err := errs[n]; {
 		case err == nil:
 			groups[nodes[n]] = append(groups[nodes[n]], i)
-		case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
+		case final(err):
 			got[i] = q.refused(i, codeOf(err))
 		default:
 			codes[i] = codeOf(err)
@@ -100,8 +99,6 @@ func (q *pieces[Q, R]) sort(node int32, at []int, resp kmsg.Response, err error,
 	if err != nil {
 		for _, i := range at {
 			switch {
-			case errors.Is(err, errVersion):
-				got[i] = q.refused(i, codeOf(err))
 			case q.once:
 				got[i] = q.refused(i, kerr.RequestTimedOut.Code)
 			default:

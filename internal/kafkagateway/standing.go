@@ -44,7 +44,7 @@ const (
 // ask has a node asked for partitions, unless it was and has not said anything
 // that the client has heard. share is the number of nodes that the fetch asks.
 func (ss *standings) ask(op *fetchOp, node int32, parts []*fetchPart, share int) (*standing, error) {
-	if !ss.s.g.view.takes(node, 1, op.req.Version) {
+	if !ss.s.takes(node, op.req) {
 		return nil, errVersion
 	}
 	key := fetchKey(op.req, parts)
@@ -171,9 +171,7 @@ func (st *standing) land(version int16, body []byte, release func(), err error) 
 		st.free = release
 	}
 	gone := st.gone
-	if !gone {
-		st.timer = time.AfterFunc(keepAnswer, st.abandon)
-	}
+	st.keepLocked()
 	bell := st.bell
 	st.mu.Unlock()
 	if gone {
@@ -184,6 +182,23 @@ func (st *standing) land(version int16, body []byte, release func(), err error) 
 	case bell <- struct{}{}:
 	default:
 	}
+}
+
+// keep has an answer that nobody claims let go after a while.
+func (st *standing) keep() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.keepLocked()
+}
+
+func (st *standing) keepLocked() {
+	if st.state != landed || st.gone {
+		return
+	}
+	if st.timer != nil {
+		st.timer.Stop()
+	}
+	st.timer = time.AfterFunc(keepAnswer, st.abandon)
 }
 
 // adopt has another fetch told. It returns false when the answer was let go.

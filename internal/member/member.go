@@ -38,6 +38,10 @@ type Config struct {
 	// "-etcd", which no node reads.
 	Prefix string
 	Logger *slog.Logger
+	// Retired says what operators want: whether this node is to have no member, and the
+	// names of members whose nodes were decommissioned and hold nothing any more. nil:
+	// nothing. It must not block.
+	Retired func() (leave bool, members []string)
 }
 
 // Membership of a node in a cluster: its record, and its etcd member if it has one.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ type one struct {
 	cfg  Config
 	stop func() error // ends Run, and returns what it said
 	wait func() error // waits until it has ended by itself
+
+	leave atomic.Bool            // what Config.Retired says
+	gone  atomic.Pointer[string] // of these
 }
 
 // newOne has ports of its own on loopback.
@@ -41,6 +45,12 @@ func newOne(t *testing.T, dir string) *one {
 		ports[i] = ln.Addr().(*net.TCPAddr).Port
 	}
 	o := &one{cfg: Config{FS: vfs.OS, DataDir: dir, Cluster: "default", Prefix: "/raftsman", ClientPort: ports[0], PeerPort: ports[1]}}
+	o.cfg.Retired = func() (bool, []string) {
+		if name := o.gone.Load(); name != nil {
+			return o.leave.Load(), []string{*name}
+		}
+		return o.leave.Load(), nil
+	}
 	o.open(t)
 	t.Cleanup(func() { o.close(t) })
 	return o
@@ -175,6 +185,28 @@ func TestTheNextTwoExtendEtcd(t *testing.T) {
 	if r, _ := last.Record(); r.Member != before.Member {
 		t.Errorf("it was member %s and is %s", before.Member, r.Member)
 	}
+
+	// One is decommissioned: it leaves by itself, and the client takes its place.
+	left := members[1]
+	r, _ := left.Record()
+	left.leave.Store(true)
+	for _, o := range nodes {
+		o.gone.Store(&r.Member)
+	}
+	testetcd.Eventually(t, "the client to take the place of the decommissioned one", func() bool {
+		now, _ := left.Record()
+		if now.Member != "" || left.dir.hasEtcd() {
+			return false
+		}
+		v, all := members[0].members(t)
+		list := 0
+		for _, o := range nodes {
+			if r, _ := o.Record(); r.Member != "" {
+				list++
+			}
+		}
+		return v == 3 && all == 3 && list == 3
+	})
 
 	// A disk was replaced: the former self is removed, and the node is added anew.
 	dir := last.cfg.DataDir

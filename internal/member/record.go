@@ -111,24 +111,12 @@ func (d *Dir) save(r Record) error {
 // ReadRecord reads the record of a data directory; nil is none.
 func ReadRecord(fsys vfs.FS, dir string) (*Record, error) {
 	name := vfs.Join(dir, recordFile)
-	f, err := fsys.Open(name)
+	buf, err := vfs.ReadFile(fsys, name, maxRecord)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if size > maxRecord {
-		return nil, fmt.Errorf("%s: %d bytes are too many", name, size)
-	}
-	buf := make([]byte, size)
-	if _, err := f.ReadAt(buf, 0); err != nil && size > 0 {
-		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	var r Record
 	if err := json.Unmarshal(buf, &r); err != nil {

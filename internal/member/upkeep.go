@@ -51,7 +51,10 @@ func (m *Membership) Run(ctx context.Context) error {
 		case err := <-failed:
 			return fmt.Errorf("etcd: %w", err)
 		case <-stopped:
-			return m.whyStopped(ctx, cli)
+			if err := m.whyStopped(ctx, cli); err != nil {
+				return err
+			}
+			continue
 		case <-next.C:
 		}
 		busy, err := m.upkeep(ctx, cli)
@@ -87,8 +90,16 @@ func (m *Membership) upkeep(ctx context.Context, cli *clientv3.Client) (busy boo
 	if err := m.follow(cli, list.Members); err != nil {
 		return false, err
 	}
+	leave, retired := m.wishes()
+	for _, one := range list.Members {
+		if one.Name != "" && slices.Contains(retired, one.Name) {
+			return true, m.retire(ctx, cli, one, voters(list.Members))
+		}
+	}
 	mine := find(list.Members, r.Member, m.peerURLText())
 	switch {
+	case leave && r.Member == "":
+		return false, nil
 	case r.Member == "" && voters(list.Members) >= wanted && mine == nil:
 		return false, nil
 	case mine == nil && voters(list.Members) < len(list.Members):
@@ -99,11 +110,12 @@ func (m *Membership) upkeep(ctx context.Context, cli *clientv3.Client) (busy boo
 	case mine == nil:
 		return false, fmt.Errorf("etcd has no member %s", r.Member) // it will stop by itself
 	case mine.IsLearner:
-		if _, err := cli.MemberPromote(ctx, mine.ID); err != nil && !errors.Is(err, rpctypes.ErrMemberLearnerNotReady) && !errors.Is(err, rpctypes.ErrMemberNotLearner) {
+		if _, err := cli.MemberPromote(ctx, mine.ID); errors.Is(err, rpctypes.ErrMemberNotLearner) {
+			return true, nil
+		} else if err != nil { // most often it has not caught up yet
 			return true, fmt.Errorf("promote this node's member of etcd: %w", err)
-		} else if err == nil {
-			m.log.Info("this node's member of etcd has a vote", "member", r.Member, "members", len(list.Members))
 		}
+		m.log.Info("this node's member of etcd has a vote", "member", r.Member, "members", len(list.Members))
 		return true, nil
 	case !slices.Equal(mine.PeerURLs, []string{m.peerURLText()}):
 		if _, err := cli.MemberUpdate(ctx, mine.ID, []string{m.peerURLText()}); err != nil {
@@ -172,8 +184,11 @@ func (m *Membership) extend(ctx context.Context, cli *clientv3.Client) error {
 		return err // a neighbour on this machine may have them
 	}
 	session, err := concurrency.NewSession(cli, concurrency.WithTTL(lockTTL), concurrency.WithContext(ctx))
-	if err != nil || session == nil {
-		return fmt.Errorf("extend etcd: no session: %w", err)
+	if err == nil && session == nil {
+		err = errors.New("etcd gave no lease")
+	}
+	if err != nil {
+		return fmt.Errorf("extend etcd: %w", err)
 	}
 	defer session.Close()
 	lock := concurrency.NewMutex(session, m.cfg.Prefix+"-etcd/"+m.cfg.Cluster+"/extend")
@@ -231,13 +246,49 @@ func (m *Membership) extend(ctx context.Context, cli *clientv3.Client) error {
 	return m.start(embed.ClusterStateFlagExisting, strings.Join(initial, ","))
 }
 
-// whyStopped says why the member has stopped by itself.
+func (m *Membership) wishes() (leave bool, retired []string) {
+	if m.cfg.Retired == nil {
+		return false, nil
+	}
+	return m.cfg.Retired()
+}
+
+// retire removes a decommissioned node's member. All nodes try, and one does it; etcd
+// refuses what would cost it its majority.
+func (m *Membership) retire(ctx context.Context, cli *clientv3.Client, gone *etcdserverpb.Member, voters int) error {
+	if voters <= 1 && !gone.IsLearner {
+		return fmt.Errorf("member %s of a decommissioned node is etcd's only one, and stays: start another node", gone.Name)
+	}
+	if _, err := cli.MemberRemove(ctx, gone.ID); err != nil && !errors.Is(err, rpctypes.ErrMemberNotFound) {
+		return fmt.Errorf("remove member %s of a decommissioned node from etcd: %w", gone.Name, err)
+	}
+	m.log.Info("a decommissioned node's member of etcd is removed", "member", gone.Name)
+	if r, _ := m.Record(); r.Member == gone.Name {
+		return m.leave()
+	}
+	return nil
+}
+
+// leave makes the node a client of etcd. Its member was removed.
+func (m *Membership) leave() error {
+	m.log.Info("this node goes on as a client of etcd, since it is decommissioned")
+	m.stop()
+	if err := m.update(func(r *Record) { r.Member = "" }); err != nil {
+		return err
+	}
+	return m.dir.fs.RemoveAll(m.dir.etcd())
+}
+
+// whyStopped says why the member has stopped by itself; nil when it was to.
 func (m *Membership) whyStopped(ctx context.Context, cli *clientv3.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	r, _ := m.Record()
 	list, err := cli.MemberList(ctx)
 	if err == nil && find(list.Members, r.Member, "") == nil {
+		if leave, _ := m.wishes(); leave { // another node was quicker
+			return m.leave()
+		}
 		return fmt.Errorf("this node's member of etcd, %s, was removed: remove %s and start the node again, without it or as a new one", r.Member, m.dir.etcd())
 	}
 	return fmt.Errorf("this node's member of etcd, %s, has stopped: see the log before this", r.Member)

@@ -32,3 +32,24 @@ func WriteFileAtomic(fsys FS, name string, data []byte) error {
 	}
 	return nil
 }
+
+// ReadFile returns what is in a file of at most most bytes.
+func ReadFile(fsys FS, name string, most int64) (_ []byte, err error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > most {
+		return nil, fmt.Errorf("%s: %d bytes are too many", name, size)
+	}
+	buf := make([]byte, size)
+	if n, err := f.ReadAt(buf, 0); n < len(buf) {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return buf, nil
+}

@@ -31,7 +31,7 @@ func (p *peers) learn(n cluster.Node) (changed bool) {
 	defer p.mu.Unlock()
 	old, known := p.nodes[n.Node]
 	if known && (old.Peer == n.Peer && old.Kafka == n.Kafka && old.HTTP == n.HTTP &&
-		old.Incarnation == n.Incarnation && old.State == n.State && old.Started.Equal(n.Started) && maps.Equal(old.Listeners, n.Listeners)) {
+		old.Incarnation == n.Incarnation && old.State == n.State && old.EtcdMember == n.EtcdMember && old.Started.Equal(n.Started) && maps.Equal(old.Listeners, n.Listeners)) {
 		return false
 	}
 	n.Lease, n.ModRevision = 0, 0
@@ -77,24 +77,12 @@ func (n *Node) loadPeers() {
 }
 
 func readPeers(fsys vfs.FS, dir string) (nodes []cluster.Node, err error) {
-	f, err := fsys.Open(vfs.Join(dir, peersFile))
+	buf, err := vfs.ReadFile(fsys, vfs.Join(dir, peersFile), maxPeersFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if size > maxPeersFile {
-		return nil, fmt.Errorf("%s: %d bytes are too many", peersFile, size)
-	}
-	buf := make([]byte, size)
-	if _, err := f.ReadAt(buf, 0); err != nil && size > 0 {
-		return nil, fmt.Errorf("read %s: %w", peersFile, err)
 	}
 	if err := json.Unmarshal(buf, &nodes); err != nil {
 		return nil, fmt.Errorf("%s: %w", peersFile, err)

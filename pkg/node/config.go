@@ -186,6 +186,9 @@ type Config struct {
 	// OtherClusters returns what /cluster.json shows as other_clusters: those of the
 	// same name that were heard on the network. It must not block. Default: none.
 	OtherClusters func() any
+	// EtcdMember returns the name of the member of etcd that runs beside the node; ""
+	// for none. It must not block. Default: none.
+	EtcdMember func() string
 
 	// Logger hears what the node does. Default: nowhere.
 	Logger *slog.Logger

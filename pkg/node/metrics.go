@@ -25,7 +25,7 @@ type nodeMetrics struct {
 	ready, draining                                 *prometheus.Desc
 	winner, winnerKnown, terms                      *prometheus.Desc
 	etcdConnected, etcdSession, frozen              *prometheus.Desc
-	nodes, topics, partitions, offline              *prometheus.Desc
+	nodes, retired, topics, partitions, offline     *prometheus.Desc
 	replicas, led, underReplicated, moving, segment *prometheus.Desc
 	lagSeconds, lagEntries                          *prometheus.Desc
 	stuck, minFree, operations                      *prometheus.Desc
@@ -48,7 +48,8 @@ func newNodeMetrics(n *Node) *nodeMetrics {
 		etcdConnected:   desc("etcd_connected", "1 while etcd answers this node."),
 		etcdSession:     desc("etcd_session", "1 while this node has a lease in etcd, and is registered."),
 		frozen:          desc("metadata_frozen", "1 while changes are refused, since etcd does not hold what it held."),
-		nodes:           desc("nodes", "Nodes of the cluster that answer this one's pings (up, itself included), and that do not (down).", "state"),
+		nodes:           desc("nodes", "Nodes of the cluster that answer this one's pings (up, itself included), and that do not (down), without retired ones.", "state"),
+		retired:         desc("node_retired", "1 for each node that was decommissioned, holds nothing and is not registered: nothing is expected of it.", "node"),
 		topics:          desc("topics", "Topics of the cluster."),
 		partitions:      desc("partitions", "Partitions of the cluster."),
 		offline:         desc("partitions_offline", "Partitions of the cluster without a leader that answers, as this node knows."),
@@ -69,7 +70,7 @@ func newNodeMetrics(n *Node) *nodeMetrics {
 func (m *nodeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.build, m.info, m.clock, m.ready, m.draining, m.winner, m.winnerKnown, m.terms, m.etcdConnected, m.etcdSession, m.frozen,
-		m.nodes, m.topics, m.partitions, m.offline, m.replicas, m.led, m.underReplicated, m.moving, m.segment,
+		m.nodes, m.retired, m.topics, m.partitions, m.offline, m.replicas, m.led, m.underReplicated, m.moving, m.segment,
 		m.lagSeconds, m.lagEntries, m.stuck, m.minFree, m.operations,
 	} {
 		ch <- d
@@ -104,11 +105,17 @@ func (m *nodeMetrics) Collect(ch chan<- prometheus.Metric) {
 	flag(m.etcdSession, session != nil && session.Valid())
 	flag(m.frozen, v.Frozen != "")
 
-	up, down := 1, 0
+	up, down, retired := 1, 0, retiredNodes(v)
+	for id := range retired {
+		gauge(m.retired, 1, strconv.Itoa(int(id)))
+	}
 	for _, peer := range n.peers.Peers() {
-		if n.alive(peer) {
+		switch {
+		case retired[peer]:
+			continue
+		case n.alive(peer):
 			up++
-		} else {
+		default:
 			down++
 		}
 		lag := n.lags.of(peer)

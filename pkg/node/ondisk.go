@@ -97,21 +97,9 @@ func (r *replicas) scan() error {
 }
 
 func (r *replicas) readReplicaFile(name string) (rf replicaFile, err error) {
-	f, err := r.fs.Open(name)
+	buf, err := vfs.ReadFile(r.fs, name, 1<<16)
 	if err != nil {
 		return rf, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return rf, err
-	}
-	if size > 1<<16 {
-		return rf, fmt.Errorf("%s: %d bytes are too many", name, size)
-	}
-	buf := make([]byte, size)
-	if _, err := f.ReadAt(buf, 0); err != nil {
-		return rf, fmt.Errorf("read %s: %w", name, err)
 	}
 	if err := json.Unmarshal(buf, &rf); err != nil {
 		return rf, fmt.Errorf("%s: %w", name, err)

@@ -95,6 +95,9 @@ func (n *Node) self() cluster.Node {
 	if len(listeners) > 1 {
 		me.Listeners = listeners
 	}
+	if n.cfg.EtcdMember != nil {
+		me.EtcdMember = n.cfg.EtcdMember()
+	}
 	return me
 }
 

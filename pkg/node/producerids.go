@@ -62,24 +62,12 @@ type producerReserve struct {
 // readProducerReserve reads the reserve of a data directory; none is no error.
 func readProducerReserve(fsys vfs.FS, dir string) (r producerReserve, err error) {
 	name := vfs.Join(dir, producerFile)
-	f, err := fsys.Open(name)
+	buf, err := vfs.ReadFile(fsys, name, maxProducerFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
 	if err != nil {
 		return r, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return r, err
-	}
-	if size > maxProducerFile {
-		return r, fmt.Errorf("%s: %d bytes are too many", name, size)
-	}
-	buf := make([]byte, size)
-	if _, err := f.ReadAt(buf, 0); err != nil && size > 0 {
-		return r, fmt.Errorf("read %s: %w", name, err)
 	}
 	if err := json.Unmarshal(buf, &r); err != nil {
 		return r, fmt.Errorf("%s: %w", name, err)

@@ -44,7 +44,7 @@ func (p *statusPace) due(now time.Time, by *election.Session, s cluster.NodeStat
 		return 0, true
 	case !same(s.Leads, old.Leads), !same(s.Moving, old.Moving), !same(s.Freed, old.Freed), old.Assignments < newest, self.State != p.self.State:
 		wait = statusPause
-	case !same(s.Lagging, old.Lagging), self.Replicas != p.self.Replicas:
+	case !same(s.Lagging, old.Lagging), self.Replicas != p.self.Replicas, self.EtcdMember != p.self.EtcdMember:
 		wait = lagPause
 	case !same(s.Bytes, old.Bytes), self.Load != p.self.Load:
 		wait = sizePause

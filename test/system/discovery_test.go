@@ -78,6 +78,9 @@ type lanState struct {
 	Others []struct {
 		ClusterID string `json:"cluster_id"`
 	} `json:"other_clusters"`
+	Self struct {
+		Node int `json:"node"`
+	} `json:"self"`
 }
 
 func (l *lan) state(id int) (s lanState, err error) {
@@ -230,7 +233,8 @@ func (l *lan) serves(id int) bool {
 
 // TestLANClusterLosesAnyOne lets a fourth node join through the second, and kills
 // each of the first three in turn: records are written and read and topics are made
-// meanwhile, and the killed one comes back as what it was.
+// meanwhile, and the killed one comes back as what it was. Then one is decommissioned,
+// and the fourth takes its place in etcd.
 func TestLANClusterLosesAnyOne(t *testing.T) {
 	t.Parallel()
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -282,6 +286,69 @@ func TestLANClusterLosesAnyOne(t *testing.T) {
 	if again := l.awaitOne(4); again != clusterID {
 		t.Fatalf("after all were killed it is cluster %s, it was %s", again, clusterID)
 	}
+	l.retires(3)
+}
+
+// retires decommissions a machine's node, which is a member of etcd: machine 4 takes
+// its place there.
+func (l *lan) retires(id int) {
+	l.t.Helper()
+	s, err := l.state(id)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if out, err := l.raftsman("node", "decommission", fmt.Sprint(s.Self.Node), "--yes", "--http", l.http[0]); err != nil {
+		l.t.Fatalf("%v\n%s", err, out)
+	}
+	has := func(id int) bool {
+		_, err := os.Stat(filepath.Join(l.node(id).dir, "data", "etcd"))
+		return err == nil
+	}
+	waitFor(l.t, "machine 4 to take a place in etcd", time.Minute, func() bool {
+		voters, all := l.members(1)
+		return voters == 3 && all == 3 && !has(id) && has(4)
+	})
+	if s, err := l.state(id); err != nil || len(s.Nodes) != 4 {
+		l.t.Errorf("the decommissioned node does not go on: %+v, %v", s, err)
+	}
+}
+
+// TestFoundBesideAnEtcd: nodes find a cluster that was told where its etcd is, on the
+// network and through a node. They become clients of that etcd, and stay that when they
+// are started without being told anything.
+func TestFoundBesideAnEtcd(t *testing.T) {
+	l := newLAN(t, 3)
+	client, peer := l.etcdURL[0], "http://"+l.lab.ip(1)+":2380"
+	e := l.spawn("etcd", "ip", "netns", "exec", l.lab.ns(1), binary(t, "etcd"), "--name", "e", "--data-dir", filepath.Join(t.TempDir(), "etcd"),
+		"--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer,
+		"--initial-advertise-peer-urls", peer, "--initial-cluster", "e="+peer)
+	t.Cleanup(e.cleanUp)
+	ip := l.lab.ip(1)
+	l.run(1, "--etcd-endpoints", client, "--discoverable", "--kafka-addr", ip+":9092", "--http-addr", ip+":8080", "--peer-addr", ip+":7070")
+	waitFor(t, "the first node to serve", time.Minute, func() bool { return l.serves(1) })
+	l.run(2, "--discover")
+	l.run(3, "--join", l.http[0])
+	one := func() bool {
+		for id := 1; id <= 3; id++ {
+			s, err := l.state(id)
+			if err != nil || len(s.Nodes) != 3 || s.OwnEtcd || !slices.Equal(s.Etcd, []string{client}) {
+				return false
+			}
+		}
+		return true
+	}
+	waitFor(t, "one cluster beside the etcd", time.Minute, one)
+	for id := 2; id <= 3; id++ {
+		l.node(id).kill()
+		l.run(id)
+		waitFor(t, "the restarted node to serve", time.Minute, func() bool { return l.serves(id) })
+		if _, err := os.Stat(filepath.Join(l.node(id).dir, "data", "etcd")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("machine %d runs an etcd: %v", id, err)
+		}
+	}
+	waitFor(t, "one cluster again", time.Minute, one)
+	l.create("lines", 3)
+	waitFor(t, "a record to be written", 30*time.Second, func() bool { return l.produceOne("lines", "hello") == nil })
 }
 
 func (l *lan) produceOne(topic, record string) error {
