@@ -61,9 +61,10 @@ func (*GetStatusRequest) Descriptor() ([]byte, []int) {
 type Finding struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
-	Severity      string                 `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"`
+	Severity      string                 `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"` // info, degraded, broken
 	What          string                 `protobuf:"bytes,3,opt,name=what,proto3" json:"what,omitempty"`
 	Remedy        string                 `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -126,20 +127,26 @@ func (x *Finding) GetRemedy() string {
 	return ""
 }
 
+func (x *Finding) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 type GetStatusResponse struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Cluster         string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	ClusterId       string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Severity        string                 `protobuf:"bytes,3,opt,name=severity,proto3" json:"severity,omitempty"` // of the worst finding
-	Winner          int32                  `protobuf:"varint,4,opt,name=winner,proto3" json:"winner,omitempty"`    // the node that decides; 0: none is known
+	State           string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`    // healthy, info, degraded, broken
+	Winner          int32                  `protobuf:"varint,4,opt,name=winner,proto3" json:"winner,omitempty"` // the node that decides; 0: none is known
 	Nodes           int32                  `protobuf:"varint,5,opt,name=nodes,proto3" json:"nodes,omitempty"`
 	NodesAlive      int32                  `protobuf:"varint,6,opt,name=nodes_alive,json=nodesAlive,proto3" json:"nodes_alive,omitempty"`
 	Topics          int32                  `protobuf:"varint,7,opt,name=topics,proto3" json:"topics,omitempty"`
 	Partitions      int32                  `protobuf:"varint,8,opt,name=partitions,proto3" json:"partitions,omitempty"`
 	Leaderless      int32                  `protobuf:"varint,9,opt,name=leaderless,proto3" json:"leaderless,omitempty"`
 	UnderReplicated int32                  `protobuf:"varint,10,opt,name=under_replicated,json=underReplicated,proto3" json:"under_replicated,omitempty"`
-	EtcdAway        bool                   `protobuf:"varint,11,opt,name=etcd_away,json=etcdAway,proto3" json:"etcd_away,omitempty"`
-	Findings        []*Finding             `protobuf:"bytes,12,rep,name=findings,proto3" json:"findings,omitempty"`
+	Findings        []*Finding             `protobuf:"bytes,11,rep,name=findings,proto3" json:"findings,omitempty"` // the worst first
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -188,9 +195,9 @@ func (x *GetStatusResponse) GetClusterId() string {
 	return ""
 }
 
-func (x *GetStatusResponse) GetSeverity() string {
+func (x *GetStatusResponse) GetState() string {
 	if x != nil {
-		return x.Severity
+		return x.State
 	}
 	return ""
 }
@@ -242,13 +249,6 @@ func (x *GetStatusResponse) GetUnderReplicated() int32 {
 		return x.UnderReplicated
 	}
 	return 0
-}
-
-func (x *GetStatusResponse) GetEtcdAway() bool {
-	if x != nil {
-		return x.EtcdAway
-	}
-	return false
 }
 
 func (x *GetStatusResponse) GetFindings() []*Finding {
@@ -964,12 +964,14 @@ type Operation struct {
 	Replicas      []int32                `protobuf:"varint,6,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
 	Force         bool                   `protobuf:"varint,7,opt,name=force,proto3" json:"force,omitempty"`
 	Cancel        bool                   `protobuf:"varint,8,opt,name=cancel,proto3" json:"cancel,omitempty"` // it is to be stopped
-	State         string                 `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`    // pending, running, done, failed, cancelled
-	Message       string                 `protobuf:"bytes,10,opt,name=message,proto3" json:"message,omitempty"`
+	State         string                 `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`    // pending, running, done, refused, failed, cancelled
+	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"` // of a refusal or failure, or what is waited for
 	Created       *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created,proto3" json:"created,omitempty"`
-	Ended         *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=ended,proto3" json:"ended,omitempty"`
-	Done          int32                  `protobuf:"varint,13,opt,name=done,proto3" json:"done,omitempty"` // steps
+	Finished      *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=finished,proto3" json:"finished,omitempty"`
+	Done          int32                  `protobuf:"varint,13,opt,name=done,proto3" json:"done,omitempty"` // leaderships of a drain or transfer, replicas of the others
 	Total         int32                  `protobuf:"varint,14,opt,name=total,proto3" json:"total,omitempty"`
+	BytesDone     int64                  `protobuf:"varint,15,opt,name=bytes_done,json=bytesDone,proto3" json:"bytes_done,omitempty"`
+	BytesTotal    int64                  `protobuf:"varint,16,opt,name=bytes_total,json=bytesTotal,proto3" json:"bytes_total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1067,9 +1069,9 @@ func (x *Operation) GetState() string {
 	return ""
 }
 
-func (x *Operation) GetMessage() string {
+func (x *Operation) GetReason() string {
 	if x != nil {
-		return x.Message
+		return x.Reason
 	}
 	return ""
 }
@@ -1081,9 +1083,9 @@ func (x *Operation) GetCreated() *timestamppb.Timestamp {
 	return nil
 }
 
-func (x *Operation) GetEnded() *timestamppb.Timestamp {
+func (x *Operation) GetFinished() *timestamppb.Timestamp {
 	if x != nil {
-		return x.Ended
+		return x.Finished
 	}
 	return nil
 }
@@ -1098,6 +1100,20 @@ func (x *Operation) GetDone() int32 {
 func (x *Operation) GetTotal() int32 {
 	if x != nil {
 		return x.Total
+	}
+	return 0
+}
+
+func (x *Operation) GetBytesDone() int64 {
+	if x != nil {
+		return x.BytesDone
+	}
+	return 0
+}
+
+func (x *Operation) GetBytesTotal() int64 {
+	if x != nil {
+		return x.BytesTotal
 	}
 	return 0
 }
@@ -1283,17 +1299,18 @@ var File_raftsman_v1_cluster_proto protoreflect.FileDescriptor
 const file_raftsman_v1_cluster_proto_rawDesc = "" +
 	"\n" +
 	"\x19raftsman/v1/cluster.proto\x12\vraftsman.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"e\n" +
+	"\x10GetStatusRequest\"\x97\x01\n" +
 	"\aFinding\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1a\n" +
 	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x12\n" +
 	"\x04what\x18\x03 \x01(\tR\x04what\x12\x16\n" +
-	"\x06remedy\x18\x04 \x01(\tR\x06remedy\"\x89\x03\n" +
+	"\x06remedy\x18\x04 \x01(\tR\x06remedy\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xe6\x02\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12\x1a\n" +
-	"\bseverity\x18\x03 \x01(\tR\bseverity\x12\x16\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x16\n" +
 	"\x06winner\x18\x04 \x01(\x05R\x06winner\x12\x14\n" +
 	"\x05nodes\x18\x05 \x01(\x05R\x05nodes\x12\x1f\n" +
 	"\vnodes_alive\x18\x06 \x01(\x05R\n" +
@@ -1306,9 +1323,8 @@ const file_raftsman_v1_cluster_proto_rawDesc = "" +
 	"leaderless\x18\t \x01(\x05R\n" +
 	"leaderless\x12)\n" +
 	"\x10under_replicated\x18\n" +
-	" \x01(\x05R\x0funderReplicated\x12\x1b\n" +
-	"\tetcd_away\x18\v \x01(\bR\betcdAway\x120\n" +
-	"\bfindings\x18\f \x03(\v2\x14.raftsman.v1.FindingR\bfindings\"\xe3\x03\n" +
+	" \x01(\x05R\x0funderReplicated\x120\n" +
+	"\bfindings\x18\v \x03(\v2\x14.raftsman.v1.FindingR\bfindings\"\xe3\x03\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x14\n" +
 	"\x05alive\x18\x02 \x01(\bR\x05alive\x12\x1e\n" +
@@ -1357,7 +1373,7 @@ const file_raftsman_v1_cluster_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"P\n" +
 	"\x18DecommissionNodeResponse\x124\n" +
-	"\toperation\x18\x01 \x01(\v2\x16.raftsman.v1.OperationR\toperation\"\x83\x03\n" +
+	"\toperation\x18\x01 \x01(\v2\x16.raftsman.v1.OperationR\toperation\"\xc7\x03\n" +
 	"\tOperation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
@@ -1367,13 +1383,17 @@ const file_raftsman_v1_cluster_proto_rawDesc = "" +
 	"\breplicas\x18\x06 \x03(\x05R\breplicas\x12\x14\n" +
 	"\x05force\x18\a \x01(\bR\x05force\x12\x16\n" +
 	"\x06cancel\x18\b \x01(\bR\x06cancel\x12\x14\n" +
-	"\x05state\x18\t \x01(\tR\x05state\x12\x18\n" +
-	"\amessage\x18\n" +
-	" \x01(\tR\amessage\x124\n" +
-	"\acreated\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x120\n" +
-	"\x05ended\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x12\n" +
+	"\x05state\x18\t \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x124\n" +
+	"\acreated\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x126\n" +
+	"\bfinished\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\bfinished\x12\x12\n" +
 	"\x04done\x18\r \x01(\x05R\x04done\x12\x14\n" +
-	"\x05total\x18\x0e \x01(\x05R\x05total\"/\n" +
+	"\x05total\x18\x0e \x01(\x05R\x05total\x12\x1d\n" +
+	"\n" +
+	"bytes_done\x18\x0f \x01(\x03R\tbytesDone\x12\x1f\n" +
+	"\vbytes_total\x18\x10 \x01(\x03R\n" +
+	"bytesTotal\"/\n" +
 	"\x15ListOperationsRequest\x12\x16\n" +
 	"\x06active\x18\x01 \x01(\bR\x06active\"P\n" +
 	"\x16ListOperationsResponse\x126\n" +
@@ -1433,40 +1453,41 @@ var file_raftsman_v1_cluster_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),    // 20: google.protobuf.Timestamp
 }
 var file_raftsman_v1_cluster_proto_depIdxs = []int32{
-	1,  // 0: raftsman.v1.GetStatusResponse.findings:type_name -> raftsman.v1.Finding
-	20, // 1: raftsman.v1.Node.started:type_name -> google.protobuf.Timestamp
-	20, // 2: raftsman.v1.Node.away_since:type_name -> google.protobuf.Timestamp
-	3,  // 3: raftsman.v1.ListNodesResponse.nodes:type_name -> raftsman.v1.Node
-	3,  // 4: raftsman.v1.DescribeNodeResponse.node:type_name -> raftsman.v1.Node
-	7,  // 5: raftsman.v1.DescribeNodeResponse.replicas:type_name -> raftsman.v1.NodeReplica
-	15, // 6: raftsman.v1.DrainNodeResponse.operation:type_name -> raftsman.v1.Operation
-	15, // 7: raftsman.v1.UndrainNodeResponse.operation:type_name -> raftsman.v1.Operation
-	15, // 8: raftsman.v1.DecommissionNodeResponse.operation:type_name -> raftsman.v1.Operation
-	20, // 9: raftsman.v1.Operation.created:type_name -> google.protobuf.Timestamp
-	20, // 10: raftsman.v1.Operation.ended:type_name -> google.protobuf.Timestamp
-	15, // 11: raftsman.v1.ListOperationsResponse.operations:type_name -> raftsman.v1.Operation
-	15, // 12: raftsman.v1.GetOperationResponse.operation:type_name -> raftsman.v1.Operation
-	0,  // 13: raftsman.v1.ClusterService.GetStatus:input_type -> raftsman.v1.GetStatusRequest
-	4,  // 14: raftsman.v1.NodeService.ListNodes:input_type -> raftsman.v1.ListNodesRequest
-	6,  // 15: raftsman.v1.NodeService.DescribeNode:input_type -> raftsman.v1.DescribeNodeRequest
-	9,  // 16: raftsman.v1.NodeService.DrainNode:input_type -> raftsman.v1.DrainNodeRequest
-	11, // 17: raftsman.v1.NodeService.UndrainNode:input_type -> raftsman.v1.UndrainNodeRequest
-	13, // 18: raftsman.v1.NodeService.DecommissionNode:input_type -> raftsman.v1.DecommissionNodeRequest
-	16, // 19: raftsman.v1.OperationService.ListOperations:input_type -> raftsman.v1.ListOperationsRequest
-	18, // 20: raftsman.v1.OperationService.GetOperation:input_type -> raftsman.v1.GetOperationRequest
-	2,  // 21: raftsman.v1.ClusterService.GetStatus:output_type -> raftsman.v1.GetStatusResponse
-	5,  // 22: raftsman.v1.NodeService.ListNodes:output_type -> raftsman.v1.ListNodesResponse
-	8,  // 23: raftsman.v1.NodeService.DescribeNode:output_type -> raftsman.v1.DescribeNodeResponse
-	10, // 24: raftsman.v1.NodeService.DrainNode:output_type -> raftsman.v1.DrainNodeResponse
-	12, // 25: raftsman.v1.NodeService.UndrainNode:output_type -> raftsman.v1.UndrainNodeResponse
-	14, // 26: raftsman.v1.NodeService.DecommissionNode:output_type -> raftsman.v1.DecommissionNodeResponse
-	17, // 27: raftsman.v1.OperationService.ListOperations:output_type -> raftsman.v1.ListOperationsResponse
-	19, // 28: raftsman.v1.OperationService.GetOperation:output_type -> raftsman.v1.GetOperationResponse
-	21, // [21:29] is the sub-list for method output_type
-	13, // [13:21] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	20, // 0: raftsman.v1.Finding.since:type_name -> google.protobuf.Timestamp
+	1,  // 1: raftsman.v1.GetStatusResponse.findings:type_name -> raftsman.v1.Finding
+	20, // 2: raftsman.v1.Node.started:type_name -> google.protobuf.Timestamp
+	20, // 3: raftsman.v1.Node.away_since:type_name -> google.protobuf.Timestamp
+	3,  // 4: raftsman.v1.ListNodesResponse.nodes:type_name -> raftsman.v1.Node
+	3,  // 5: raftsman.v1.DescribeNodeResponse.node:type_name -> raftsman.v1.Node
+	7,  // 6: raftsman.v1.DescribeNodeResponse.replicas:type_name -> raftsman.v1.NodeReplica
+	15, // 7: raftsman.v1.DrainNodeResponse.operation:type_name -> raftsman.v1.Operation
+	15, // 8: raftsman.v1.UndrainNodeResponse.operation:type_name -> raftsman.v1.Operation
+	15, // 9: raftsman.v1.DecommissionNodeResponse.operation:type_name -> raftsman.v1.Operation
+	20, // 10: raftsman.v1.Operation.created:type_name -> google.protobuf.Timestamp
+	20, // 11: raftsman.v1.Operation.finished:type_name -> google.protobuf.Timestamp
+	15, // 12: raftsman.v1.ListOperationsResponse.operations:type_name -> raftsman.v1.Operation
+	15, // 13: raftsman.v1.GetOperationResponse.operation:type_name -> raftsman.v1.Operation
+	0,  // 14: raftsman.v1.ClusterService.GetStatus:input_type -> raftsman.v1.GetStatusRequest
+	4,  // 15: raftsman.v1.NodeService.ListNodes:input_type -> raftsman.v1.ListNodesRequest
+	6,  // 16: raftsman.v1.NodeService.DescribeNode:input_type -> raftsman.v1.DescribeNodeRequest
+	9,  // 17: raftsman.v1.NodeService.DrainNode:input_type -> raftsman.v1.DrainNodeRequest
+	11, // 18: raftsman.v1.NodeService.UndrainNode:input_type -> raftsman.v1.UndrainNodeRequest
+	13, // 19: raftsman.v1.NodeService.DecommissionNode:input_type -> raftsman.v1.DecommissionNodeRequest
+	16, // 20: raftsman.v1.OperationService.ListOperations:input_type -> raftsman.v1.ListOperationsRequest
+	18, // 21: raftsman.v1.OperationService.GetOperation:input_type -> raftsman.v1.GetOperationRequest
+	2,  // 22: raftsman.v1.ClusterService.GetStatus:output_type -> raftsman.v1.GetStatusResponse
+	5,  // 23: raftsman.v1.NodeService.ListNodes:output_type -> raftsman.v1.ListNodesResponse
+	8,  // 24: raftsman.v1.NodeService.DescribeNode:output_type -> raftsman.v1.DescribeNodeResponse
+	10, // 25: raftsman.v1.NodeService.DrainNode:output_type -> raftsman.v1.DrainNodeResponse
+	12, // 26: raftsman.v1.NodeService.UndrainNode:output_type -> raftsman.v1.UndrainNodeResponse
+	14, // 27: raftsman.v1.NodeService.DecommissionNode:output_type -> raftsman.v1.DecommissionNodeResponse
+	17, // 28: raftsman.v1.OperationService.ListOperations:output_type -> raftsman.v1.ListOperationsResponse
+	19, // 29: raftsman.v1.OperationService.GetOperation:output_type -> raftsman.v1.GetOperationResponse
+	22, // [22:30] is the sub-list for method output_type
+	14, // [14:22] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_raftsman_v1_cluster_proto_init() }

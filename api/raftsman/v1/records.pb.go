@@ -559,9 +559,9 @@ type GroupPosition struct {
 	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	// Where to begin partitions of which nothing is committed.
 	Otherwise Edge `protobuf:"varint,2,opt,name=otherwise,proto3,enum=raftsman.v1.Edge" json:"otherwise,omitempty"`
-	// Commit records once the next ones were asked for: for Consume, when they were
-	// handed to the client's connection a second ago or more; for Fetch, before it
-	// answers. Off: use GroupService.CommitOffsets.
+	// Consume only: commits what was handed to the client's connection a second or
+	// more before, and all of it when the stream has come to its end. A client that
+	// must not lose a record uses GroupService.CommitOffsets when it is done with it.
 	AutoCommit    bool `protobuf:"varint,3,opt,name=auto_commit,json=autoCommit,proto3" json:"auto_commit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
