@@ -1,7 +1,6 @@
 package httpgateway_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -173,5 +172,24 @@ func TestGateway(t *testing.T) {
 			t.Errorf("%v, %v", resp, err)
 		}
 	})
-	_ = bytes.MinRead
+	t.Run("Positions", func(t *testing.T) { positions(t, dial(t, addr)) })
+	t.Run("Topics", func(t *testing.T) { topics(t, dial(t, addr)) })
+	t.Run("Groups", func(t *testing.T) { groups(t, dial(t, addr)) })
+	t.Run("Cluster", func(t *testing.T) { operators(t, dial(t, addr), away) })
+	t.Run("Retries", func(t *testing.T) { sendTwice(t, dial(t, addr)) })
+	t.Run("Refusals", func(t *testing.T) { refusals(t, addr) })
+	t.Run("ReflectionAndHealth", func(t *testing.T) { described(t, addr) })
+	t.Run("InTurn", func(t *testing.T) {
+		by := make(map[string]int)
+		for range 9 {
+			resp, err := dial(t, addr).Fetch(ctx, connect.NewRequest(&v1.FetchRequest{Topic: "orders", MaxRecords: 1}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			by[resp.Header().Get(httpgateway.HeaderAnswered)]++
+		}
+		if len(by) != 3 {
+			t.Errorf("reads were answered by %v, want all three replicas in turn", by)
+		}
+	})
 }
