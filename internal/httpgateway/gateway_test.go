@@ -179,6 +179,7 @@ func TestGateway(t *testing.T) {
 	t.Run("Retries", func(t *testing.T) { sendTwice(t, dial(t, addr)) })
 	t.Run("Refusals", func(t *testing.T) { refusals(t, addr) })
 	t.Run("ReflectionAndHealth", func(t *testing.T) { described(t, addr) })
+	t.Run("Proxy", func(t *testing.T) { proxied(t, c, away) })
 	t.Run("InTurn", func(t *testing.T) {
 		by := make(map[string]int)
 		for range 9 {

@@ -15,8 +15,10 @@ import (
 	"github.com/raftsman/raftsman/api/raftsman/v1/raftsmanv1connect"
 )
 
-// streamStall is how long a client may take nothing of a stream.
-const streamStall = 30 * time.Second
+const (
+	streamStall = 30 * time.Second // how long a client may take nothing of a stream
+	envelope    = 4 << 10          // of a message, and some room for its compression
+)
 
 // guard stands before the services.
 type guard struct {
@@ -58,14 +60,16 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 			g.refuse(w, r, refuse(connect.CodeResourceExhausted, "this node answers %d requests already (--http-max-requests): ask again soon, or another node", cap(places)))
 			return
 		}
-		// The envelope of a message, and some room for its compression.
-		r.Body = http.MaxBytesReader(w, r.Body, int64(g.limits.MaxRequestBytes)+4<<10)
+		// A copy: the server has to find its own body, to see that it was not read to its
+		// end and that the connection can't be used again.
+		bounded := *r
+		bounded.Body = http.MaxBytesReader(w, r.Body, int64(g.limits.MaxRequestBytes)+envelope)
 		if isStream(r) {
 			rc := http.NewResponseController(w)
 			_ = rc.SetReadDeadline(time.Time{}) // what can't be set is not set for others either
 			w = &paced{ResponseWriter: w, rc: rc}
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, &bounded)
 	})
 }
 
