@@ -2,7 +2,6 @@ package httpgateway_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
