@@ -19,6 +19,7 @@ import (
 
 	"github.com/raftsman/raftsman/internal/cluster"
 	"github.com/raftsman/raftsman/internal/gateway"
+	"github.com/raftsman/raftsman/internal/httpgateway"
 	"github.com/raftsman/raftsman/internal/kafka"
 	"github.com/raftsman/raftsman/internal/kafkagateway"
 	"github.com/raftsman/raftsman/pkg/node"
@@ -33,23 +34,26 @@ const (
 type gatewayFlags struct {
 	etcd      nodeFlags // etcd's part of it, and the log's
 	nodes     []string
+	httpNodes []string
 	listener  string
 	addr      string
 	advertise string
 	limits    kafka.Limits
+	http      httpgateway.Limits
 }
 
 func newGateway() *cobra.Command {
 	var g gatewayFlags
 	cmd := &cobra.Command{
 		Use:   "gateway",
-		Short: "Put a cluster behind one address for Kafka clients",
+		Short: "Put a cluster behind one address for Kafka and HTTP clients",
 		Long: `Serves the Kafka protocol as if it were the only broker of the cluster, and forwards
 each part of a request to the node that leads or coordinates it. It keeps nothing: run
-as many as you like, behind one balancer that --advertise names.
+as many as you like, behind one balancer that --advertise names. On its HTTP address it
+sends what is asked of the HTTP gateway, and of operators' paths, on to nodes that are ready.
 
-The nodes' addresses are read from etcd, or given with --nodes. Both may be given: with
---nodes a gateway starts while etcd is away. Once it knows the nodes it needs no etcd.`,
+The nodes' addresses are read from etcd, or given with --nodes and, for HTTP,
+--http-nodes. Both may be given: with these a gateway starts while etcd is away. Once it knows the nodes it needs no etcd.`,
 		Example: `  raftsman gateway --nodes 10.0.0.1:9092,10.0.0.2:9092 --addr 0.0.0.0:9092 --advertise kafka.example.com:9092
   raftsman gateway --etcd-endpoints http://10.0.0.1:2379 --addr 0.0.0.0:9092 --advertise auto`,
 		Args: noArgs,
@@ -61,7 +65,12 @@ The nodes' addresses are read from etcd, or given with --nodes. Both may be give
 	f.StringVar(&g.listener, "node-listener", node.DefaultListener, "name of the nodes' Kafka listener that the gateway connects to, where etcd tells their addresses")
 	f.StringVar(&g.addr, "addr", "127.0.0.1:9092", "address to serve the Kafka protocol on")
 	f.StringVar(&g.advertise, "advertise", "", "address that clients are told, such as the balancer's; auto is this host's first address that is not loopback (default: the bound one)")
-	f.StringVar(&c.HTTPAddr, "http-addr", "127.0.0.1:8080", "address to serve HTTP on: health, metrics")
+	f.StringVar(&c.HTTPAddr, "http-addr", "127.0.0.1:8080", "address to serve HTTP on: health, metrics, the HTTP gateway")
+	f.StringSliceVar(&g.httpNodes, "http-nodes", nil, "HTTP addresses of one or more nodes, HOST:PORT,...; the others are found through them")
+	f.IntVar(&g.http.MaxRequestBytes, "http-max-request-bytes", 4<<20, "bytes of a request to the HTTP gateway")
+	f.IntVar(&g.http.MaxRequests, "http-max-requests", 256, "requests to the HTTP gateway that are answered at once, and as many streams beside them; further ones are refused")
+	f.StringSliceVar(&g.http.AllowedHosts, "http-allowed-hosts", nil, "names by which the HTTP gateway may be called, besides addresses, localhost and the host's own; * is any")
+	f.StringSliceVar(&g.http.AllowedOrigins, "http-allowed-origins", nil, "web pages elsewhere that may call the HTTP gateway, such as https://ops.example.com; * is any")
 	f.StringVar(&c.Cluster, "cluster", "default", "name of the cluster, part of its keys in etcd")
 	f.StringSliceVar(&c.Etcd.Endpoints, "etcd-endpoints", nil, "etcd's client URLs (default: none with --nodes, else http://127.0.0.1:2379)")
 	f.StringVar(&c.Etcd.DiscoverySRV, "etcd-discovery-srv", "", "domain whose SRV records name etcd, instead of endpoints")
@@ -89,10 +98,15 @@ func (g *gatewayFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
-	for _, addr := range g.nodes {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return usageError{fmt.Errorf("--nodes %q: use HOST:PORT", addr)}
+	for flag, addrs := range map[string][]string{"--nodes": g.nodes, "--http-nodes": g.httpNodes} {
+		for _, addr := range addrs {
+			if _, _, err := net.SplitHostPort(addr); err != nil {
+				return usageError{fmt.Errorf("%s %q: use HOST:PORT", flag, addr)}
+			}
 		}
+	}
+	if g.http.MaxRequestBytes < 1<<10 || g.http.MaxRequests < 1 {
+		return usageError{errors.New("--http-max-request-bytes must be at least 1024, and --http-max-requests at least 1")}
 	}
 	etcd, keys, err := g.dialEtcd(from)
 	if err != nil {
@@ -116,20 +130,29 @@ func (g *gatewayFlags) run(cmd *cobra.Command) error {
 	}
 	defer httpLn.Close()
 	registry := newRegistry()
-	seeds := &seeds{nodes: g.nodes, listener: g.listener, etcd: etcd, keys: keys, log: log}
+	listener := g.listener
+	kafkaSeeds := &nodeSeeds{nodes: g.nodes, of: func(n cluster.Node) string { return kafkaOf(n, listener) }, etcd: etcd, keys: keys, log: log}
+	webSeeds := &nodeSeeds{nodes: g.httpNodes, of: func(n cluster.Node) string { return n.HTTP }, etcd: etcd, keys: keys, log: log}
+	proxy, err := httpgateway.NewProxy(httpgateway.ProxyOptions{Seeds: webSeeds.addresses, Limits: g.http, Logger: log})
+	if err != nil {
+		return err
+	}
 	kg, err := kafkagateway.New(kafkagateway.Options{
 		Listeners: []kafka.Listener{{Name: "gateway", Net: ln, Advertised: told}},
-		Seeds:     seeds.addresses, Logger: log, Limits: g.limits, Registerer: registry,
+		Seeds:     kafkaSeeds.addresses, Logger: log, Limits: g.limits, Registerer: registry,
 	})
 	if err != nil {
 		return usageError{err}
 	}
-	hg, err := gateway.New(gateway.Options{Listener: httpLn, Ready: kg.Ready, Gatherer: prometheus.Gatherer(registry), Pprof: g.etcd.cfg.PprofEnabled, Logger: log})
+	hg, err := gateway.New(gateway.Options{
+		Listener: httpLn, Ready: kg.Ready, ClusterJSON: proxy.ClusterJSON, Gatherer: prometheus.Gatherer(registry), Pprof: g.etcd.cfg.PprofEnabled,
+		Logger: log, API: proxy.Handler(), APIPaths: httpgateway.ProxyPaths(),
+	})
 	if err != nil {
 		return err
 	}
 	log.Info("serving", "kafka", ln.Addr().String(), "advertised", told, "http", httpLn.Addr().String())
-	return together(cmd.Context(), kg.Run, hg.Run)
+	return together(cmd.Context(), kg.Run, hg.Run, proxy.Run)
 }
 
 // together runs all until ctx ends or one of them has ended.
@@ -169,20 +192,20 @@ func (g *gatewayFlags) dialEtcd(from origins) (*clientv3.Client, cluster.Keys, e
 	return client, keys, err
 }
 
-// seeds are where nodes may be.
-type seeds struct {
-	nodes    []string // told
-	listener string
-	etcd     *clientv3.Client // may be nil
-	keys     cluster.Keys
-	log      *slog.Logger
+// nodeSeeds are where nodes may be.
+type nodeSeeds struct {
+	nodes []string                  // told
+	of    func(cluster.Node) string // the address of a node; "": none
+	etcd  *clientv3.Client          // may be nil
+	keys  cluster.Keys
+	log   *slog.Logger
 
 	last []string // what etcd said; one goroutine asks
 }
 
 // addresses are those that were told and those that are in etcd, or were there when
 // it answered last.
-func (s *seeds) addresses(ctx context.Context) ([]string, error) {
+func (s *nodeSeeds) addresses(ctx context.Context) ([]string, error) {
 	if s.etcd == nil {
 		return s.nodes, nil
 	}
@@ -212,16 +235,21 @@ func (s *seeds) addresses(ctx context.Context) ([]string, error) {
 	return all, err
 }
 
-// address is the one of the listener in a registration.
-func (s *seeds) address(registration []byte) string {
+// address is the one that is wanted of a registration.
+func (s *nodeSeeds) address(registration []byte) string {
 	var n cluster.Node
 	if err := json.Unmarshal(registration, &n); err != nil {
 		return ""
 	}
-	if addr := n.Listeners[s.listener]; addr != "" {
+	return s.of(n)
+}
+
+// kafkaOf is a node's address on a listener.
+func kafkaOf(n cluster.Node, listener string) string {
+	if addr := n.Listeners[listener]; addr != "" {
 		return addr
 	}
-	if s.listener == node.DefaultListener {
+	if listener == node.DefaultListener {
 		return n.Kafka
 	}
 	return ""

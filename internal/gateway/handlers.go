@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -54,7 +55,20 @@ func handler(opts Options, m *metrics) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return http.MaxBytesHandler(m.count(mux), maxBody)
+	for _, path := range opts.APIPaths {
+		mux.Handle(path, opts.API)
+	}
+	counted := m.count(mux)
+	limited := http.MaxBytesHandler(counted, maxBody)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, path := range opts.APIPaths {
+			if strings.HasPrefix(r.URL.Path, path) {
+				counted.ServeHTTP(w, r)
+				return
+			}
+		}
+		limited.ServeHTTP(w, r)
+	})
 }
 
 func clusterJSON(w http.ResponseWriter, r *http.Request, opts Options) {

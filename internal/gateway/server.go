@@ -58,6 +58,10 @@ type Options struct {
 	LogRequests bool
 	// Pprof serves Go's profiles.
 	Pprof bool
+	// API takes what is below APIPaths, each with a slash at its end. It bounds what
+	// it reads and how long it takes itself. Default: nothing.
+	API      http.Handler
+	APIPaths []string
 	// Logger hears of failed requests. Default: nowhere.
 	Logger *slog.Logger
 }
@@ -101,12 +105,16 @@ func New(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register metrics of HTTP: %w", err)
 	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // gRPC needs it
 	return &Server{
 		listener: opts.Listener,
 		metrics:  m,
 		done:     make(chan struct{}),
 		http: &http.Server{
 			Handler:           handler(opts, m),
+			Protocols:         protocols,
 			ReadHeaderTimeout: headerTimeout,
 			ReadTimeout:       readTimeout,
 			WriteTimeout:      writeTimeout,

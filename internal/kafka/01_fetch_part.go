@@ -145,7 +145,7 @@ func (p *fetchPart) read(op *fetchOp, maxBytes int, minOne bool) {
 	if p.err == nil && !p.divergent {
 		p.data, p.offsets, p.err = p.part.Read(p.offset, maxBytes, minOne)
 	}
-	if p.err != nil && op.roams() && p.lastEpoch < 0 && errors.Is(p.err, kerr.NotLeaderForPartition) {
+	if p.err != nil && op.anyReplica() && p.lastEpoch < 0 && errors.Is(p.err, kerr.NotLeaderForPartition) {
 		p.leading = false
 		p.data, p.offsets, p.err = p.part.ReadFollower(p.offset, maxBytes, minOne)
 	}

@@ -13,6 +13,9 @@ func (op *fetchOp) roams() bool {
 	return op.req.Rack != "" && op.x.version >= 11 && op.s.opts.RackAware && op.refusal() == nil
 }
 
+// anyReplica says whether the request may be served by a follower.
+func (op *fetchOp) anyReplica() bool { return op.x.conn.inside || op.roams() }
+
 // sendElsewhere names the replica that the consumer should ask instead.
 func (p *fetchPart) sendElsewhere(op *fetchOp) {
 	o, leads := p.part.Offsets()

@@ -23,6 +23,7 @@ const writeStep = 4 << 20
 type conn struct {
 	srv      *Server
 	listener string
+	inside   bool // from within the process: Server.Connect
 	nc       net.Conn
 	remote   string
 	queue    *queue

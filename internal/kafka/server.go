@@ -268,19 +268,30 @@ func (s *Server) accept(l Listener) error {
 			continue
 		}
 		backoff = 0
-		s.start(l, nc)
+		s.start(l, nc, false)
 	}
+}
+
+// Connect returns a connection from within the process. It is as any client's of the
+// first listener, with the same checks and bounds, but that a Fetch reads the
+// replica that is here, a follower that is in sync too. It ends at once where a
+// client would be refused.
+func (s *Server) Connect() net.Conn {
+	near, far := net.Pipe()
+	s.start(s.opts.Listeners[0], far, true)
+	return near
 }
 
 // start serves a connection in a goroutine of its own, unless there are too
 // many or the server is closing.
-func (s *Server) start(l Listener, nc net.Conn) {
+func (s *Server) start(l Listener, nc net.Conn, inside bool) {
 	if tc, ok := nc.(*net.TCPConn); ok {
 		tc.SetKeepAlive(true)
 	}
 	reset(nc)
 	ctx, cancel := context.WithCancel(s.ctx)
 	c := newConn(s, l, nc, cancel)
+	c.inside = inside
 	s.mu.Lock()
 	full := len(s.conns) >= s.opts.Limits.MaxConnections
 	if s.closing || s.suspended || full {

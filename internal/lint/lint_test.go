@@ -18,7 +18,7 @@ var layers = [][]string{
 	{"cmd/raftsman"},
 	{"internal/testcluster"},
 	{"pkg/node"},
-	{"internal/kafkagateway"},
+	{"internal/kafkagateway", "internal/httpgateway"},
 	{"internal/kafka", "internal/gateway", "internal/controller"},
 	{"internal/health", "internal/coordinator", "internal/member"},
 	{"internal/partition", "internal/cluster", "internal/group"},

@@ -19,11 +19,48 @@ var decoding = make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 // batch with LogAppendTime all have the batch's MaxTimestamp. It needs no
 // Validate first; memory is bounded by MaxRecordsBytes. fn must not call Records.
 func Records(b Batch, fn func(offset, timestamp int64, key, value []byte) bool) error {
+	return b.plain(func(p []byte) error { return b.records(p, fn) })
+}
+
+// Record is a record as its producer wrote it.
+type Record struct {
+	Offset, Timestamp int64
+	Key, Value        []byte // nil is a null
+	headers           []byte
+}
+
+// Headers calls fn for each header, in order; a nil value is a null.
+func (r Record) Headers(fn func(key string, value []byte)) {
+	count, k := binary.Varint(r.headers)
+	for p := r.headers[k:]; count > 0; count-- {
+		key, rest, _ := field(p)
+		value, rest, _ := field(rest)
+		p = rest
+		fn(string(key), value)
+	}
+}
+
+// WholeRecords is Records with the headers.
+func WholeRecords(b Batch, fn func(Record) bool) error {
+	return b.plain(func(p []byte) error {
+		base, baseTime := b.BaseOffset(), b.BaseTimestamp()
+		return b.each(p, func(r record) bool {
+			whole := Record{Offset: base + r.offsetDelta, Timestamp: baseTime + r.timeDelta, Key: r.key, Value: r.value, headers: r.headers}
+			if b.LogAppendTime() {
+				whole.Timestamp = b.MaxTimestamp()
+			}
+			return fn(whole)
+		})
+	})
+}
+
+// plain calls fn with the batch's records without compression.
+func (b Batch) plain(fn func(p []byte) error) error {
 	if err := b.checkFrame(); err != nil {
 		return err
 	}
 	if b.Codec() == codecNone {
-		return b.records(b[BatchHeaderLen:], fn)
+		return fn(b[BatchHeaderLen:])
 	}
 	decoding <- struct{}{}
 	defer func() { <-decoding }()
@@ -32,7 +69,7 @@ func Records(b Batch, fn func(offset, timestamp int64, key, value []byte) bool) 
 		return err
 	}
 	defer putBuffer(buf)
-	return b.records(*buf, fn)
+	return fn(*buf)
 }
 
 // RepairMaxTimestamp corrects the header of a batch whose producer left
@@ -75,6 +112,7 @@ type record struct {
 	attributes             byte // unused in magic 2
 	timeDelta, offsetDelta int64
 	key, value             []byte // nil is a null
+	headers                []byte // their count and they, well formed
 	tail                   []byte // from the key's length to the record's end
 }
 
@@ -113,6 +151,7 @@ func (b Batch) each(p []byte, fn func(r record) bool) error {
 		if !headersFit(rec) {
 			return fmt.Errorf("%w: record %d: headers", ErrCorrupt, i)
 		}
+		r.headers = rec
 		if !fn(r) {
 			return nil
 		}

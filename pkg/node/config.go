@@ -61,6 +61,20 @@ type Config struct {
 	// HTTPAdvertise is the HTTP address that others are told
 	// (--http-advertise). See KafkaListener.Advertise.
 	HTTPAdvertise string
+	// HTTPMaxRequestBytes bounds a request to the HTTP gateway, in bytes without
+	// compression (--http-max-request-bytes). Default 4 MiB; at least 1 KiB, at most
+	// 64 MiB.
+	HTTPMaxRequestBytes int
+	// HTTPMaxRequests is how many requests to the HTTP gateway are answered at once,
+	// and as many streams beside them; further ones are refused (--http-max-requests).
+	// Default 256.
+	HTTPMaxRequests int
+	// HTTPAllowedHosts are names by which the HTTP gateway may be called, besides IP
+	// addresses, localhost and the node's own name (--http-allowed-hosts); "*" is any.
+	HTTPAllowedHosts []string
+	// HTTPAllowedOrigins are web pages elsewhere that may call the HTTP gateway, such as
+	// https://ops.example.com (--http-allowed-origins); "*" is any.
+	HTTPAllowedOrigins []string
 	// PeerAddr is where other nodes connect (--peer-addr). Default
 	// 127.0.0.1:7070.
 	PeerAddr string
@@ -326,6 +340,8 @@ func (c *Config) setDefaults() {
 		c.Listeners = []KafkaListener{{Name: DefaultListener, Addr: "127.0.0.1:9092"}}
 	}
 	or(&c.HTTPAddr, "127.0.0.1:8080")
+	or(&c.HTTPMaxRequestBytes, 4<<20)
+	or(&c.HTTPMaxRequests, 256)
 	or(&c.PeerAddr, "127.0.0.1:7070")
 	or(&c.SessionTTL, 10*time.Second)
 	or(&c.RaftStore, RaftStoreWAL)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/raftsman/raftsman/internal/cluster"
 	"github.com/raftsman/raftsman/internal/gateway"
+	"github.com/raftsman/raftsman/internal/httpgateway"
 	"github.com/raftsman/raftsman/internal/kafka"
 	"github.com/raftsman/raftsman/internal/kafkagateway"
 	"github.com/raftsman/raftsman/internal/seglog"
@@ -50,6 +51,7 @@ type Node struct {
 	groups      *groups
 	kafka       *kafka.Server
 	forwarder   *kafkagateway.Gateway // nil: there is none
+	http        *httpgateway.Gateway
 	gateway     *gateway.Server
 	closers     []closer
 
@@ -228,6 +230,9 @@ func (n *Node) Run(stop context.Context) (err error) {
 	var wg sync.WaitGroup
 	defer func() {
 		cancel()
+		if n.http != nil {
+			err = errors.Join(err, n.http.Close()) // streams end
+		}
 		if n.groups != nil {
 			n.groups.close() // answers members that wait for others
 		}

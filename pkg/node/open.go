@@ -7,6 +7,7 @@ import (
 
 	"github.com/raftsman/raftsman/internal/discovery"
 	"github.com/raftsman/raftsman/internal/gateway"
+	"github.com/raftsman/raftsman/internal/httpgateway"
 	"github.com/raftsman/raftsman/internal/kafka"
 	"github.com/raftsman/raftsman/internal/seglog"
 	"github.com/raftsman/raftsman/pkg/replication"
@@ -100,12 +101,15 @@ func (n *Node) openDoors() error {
 	if err := n.openForwarder(); err != nil {
 		return err
 	}
+	if err := n.openHTTPGateway(); err != nil {
+		return err
+	}
 	n.gateway, err = gateway.New(gateway.Options{
 		Listener: n.httpLn, Ready: n.readiness, ClusterJSON: n.clusterJSON, Evidence: n.evidence, Recovery: n.recovery(), Operator: operator{n}, Verify: n.verify,
 		Probes:   gateway.Probes{Leader: n.leaderProbe, Replica: n.replicaHealth},
 		Gatherer: gatherer(n.cfg.Registerer), Registerer: n.cfg.Registerer, Pprof: n.cfg.PprofEnabled, Logger: n.log,
 		LogLevel: n.cfg.LogLevel, LogRequests: n.cfg.LogRequests,
-		Sign: n.sign,
+		Sign: n.sign, API: n.http.Handler(), APIPaths: httpgateway.Paths(),
 	})
 	return err
 }

@@ -81,6 +81,14 @@ func (p *peers) state(node int32) string {
 	return p.nodes[node].State
 }
 
+// node is the last registration of a node.
+func (p *peers) node(id int32) (cluster.Node, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, ok := p.nodes[id]
+	return n, ok
+}
+
 // Peers implements replication.Resolver.
 func (p *peers) Peers() []int32 {
 	p.mu.Lock()

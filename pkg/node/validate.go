@@ -158,8 +158,28 @@ func (c *Config) validateAddresses(p *problems) {
 	advertise(p, "--kafka-gateway-advertise", c.KafkaGatewayAdvertise)
 	addr(p, "--http-addr", c.HTTPAddr)
 	advertise(p, "--http-advertise", c.HTTPAdvertise)
+	c.validateHTTP(p)
 	addr(p, "--peer-addr", c.PeerAddr)
 	advertise(p, "--peer-advertise", c.PeerAdvertise)
+}
+
+func (c *Config) validateHTTP(p *problems) {
+	if c.HTTPMaxRequestBytes < 1<<10 || c.HTTPMaxRequestBytes > maxMessageBytes {
+		p.add("--http-max-request-bytes", c.HTTPMaxRequestBytes, "use 1024 to %d", maxMessageBytes)
+	}
+	if c.HTTPMaxRequests < 1 || c.HTTPMaxRequests > 1<<16 {
+		p.add("--http-max-requests", c.HTTPMaxRequests, "use 1 to %d", 1<<16)
+	}
+	for _, host := range c.HTTPAllowedHosts {
+		if host == "" || strings.ContainsAny(host, "/: ") {
+			p.add("--http-allowed-hosts", host, "use names without scheme or port, such as logs.example.com, or *")
+		}
+	}
+	for _, origin := range c.HTTPAllowedOrigins {
+		if u, err := url.Parse(origin); origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin) {
+			p.add("--http-allowed-origins", origin, "use scheme and host as browsers send them, such as https://ops.example.com, or *")
+		}
+	}
 }
 
 func addr(p *problems, flag, value string) {
