@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/raftsman/raftsman/internal/cluster"
+	"github.com/raftsman/raftsman/internal/dashboard"
 	"github.com/raftsman/raftsman/internal/gateway"
 	"github.com/raftsman/raftsman/internal/kafka"
 	"github.com/raftsman/raftsman/internal/kafkagateway"
@@ -50,6 +51,7 @@ type Node struct {
 	groups      *groups
 	kafka       *kafka.Server
 	forwarder   *kafkagateway.Gateway // nil: there is none
+	dashboard   *dashboard.Dashboard
 	gateway     *gateway.Server
 	closers     []closer
 
@@ -58,6 +60,7 @@ type Node struct {
 	followers followers
 	load      load
 	lags      lags
+	winners   winners
 	won       atomic.Pointer[election.Leadership] // while this node is the winner
 	terms     atomic.Uint64                       // how often it became that
 	shed      shedding
@@ -277,6 +280,7 @@ func (n *Node) Run(stop context.Context) (err error) {
 	wg.Go(func() { n.handover.run(ctx) })
 	wg.Go(func() { n.freer.run(ctx) })
 	wg.Go(func() { n.groups.run(ctx) })
+	wg.Go(func() { n.dashboard.Run(ctx) })
 	wg.Go(func() { n.background("HTTP server", n.gateway.Run(ctx)) })
 	wg.Go(func() {
 		n.takeBearings(ctx)
