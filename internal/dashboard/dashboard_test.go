@@ -25,13 +25,13 @@ type world struct {
 	leader  map[int32]int32 // of the partitions of topic t
 	count   int32
 	ops     map[string]cluster.Op
-	changed chan struct{}
+	changed chan struct{} // made when somebody waits: in the bubble of the test
 }
 
 func newWorld(partitions int32) *world {
 	return &world{
 		alive: map[int32]bool{1: true, 2: true, 3: true}, http: map[int32]string{}, leader: map[int32]int32{}, count: partitions,
-		ops: map[string]cluster.Op{}, changed: make(chan struct{}),
+		ops: map[string]cluster.Op{},
 	}
 }
 
@@ -39,13 +39,18 @@ func (w *world) change(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f()
-	close(w.changed)
-	w.changed = make(chan struct{})
+	if w.changed != nil {
+		close(w.changed)
+		w.changed = nil
+	}
 }
 
 func (w *world) wait() <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.changed == nil {
+		w.changed = make(chan struct{})
+	}
 	return w.changed
 }
 

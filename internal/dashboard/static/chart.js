@@ -6,8 +6,8 @@ const gap = 3500; // ms between points, from which on nothing is known of what l
 // Chart draws lines over time. Where nothing was measured there is no line, and
 // where not all nodes have told there is a mark beneath it.
 export class Chart {
-  constructor({ title, lines, write }) {
-    Object.assign(this, { title, lines, write, points: [], now: 0, span: 300000, at: null });
+  constructor({ title, lines, write, base }) {
+    Object.assign(this, { title, lines, write, base: base || 1000, points: [], now: 0, span: 300000, at: null });
     this.values = lines.map(() => h("b"));
     const legend = lines.map((l, i) => h("span", { class: "key line-" + l.color }, h("i"), l.label + " ", this.values[i]));
     this.when = h("span", { class: "when" });
@@ -57,7 +57,7 @@ export class Chart {
     const { width, points } = this;
     let most = 0;
     for (const p of points) for (const l of this.lines) most = Math.max(most, p[l.of] ?? 0);
-    const steps = ticks(most), ceiling = steps[steps.length - 1] || 1;
+    const steps = ticks(most, this.base), ceiling = steps[steps.length - 1] || 1;
     const y = (v) => top + (height - top - bottom) * (1 - v / ceiling);
     const parts = [];
     for (const v of steps) {
@@ -66,7 +66,7 @@ export class Chart {
     }
     for (let i = 0; i <= 2; i++) {
       const ago = this.span * (1 - i / 2);
-      parts.push(s("text", { x: left + (width - left - right) * i / 2, y: height - 5, "text-anchor": ["start", "middle", "end"][i] }, ago ? "−" + ago / 60000 + " min" : "now"));
+      parts.push(s("text", { x: left + (width - left - right) * i / 2, y: height - 5, "text-anchor": ["start", "middle", "end"][i] }, ago ? "−" + (ago < 60000 ? ago / 1000 + " s" : ago / 60000 + " min") : "now"));
     }
     for (const l of this.lines) {
       let path = "", last = null;
@@ -97,9 +97,14 @@ export class Chart {
   }
 }
 
-// ticks are round numbers from 0 to above the largest value.
-export function ticks(most) {
+// ticks are round numbers, in units that are powers of base, from 0 to above the
+// largest value.
+export function ticks(most, base) {
   if (!(most > 0)) return [0, 1];
+  if (base !== 1000) {
+    const unit = base ** Math.max(0, Math.floor(Math.log(most) / Math.log(base)));
+    return ticks(most / unit, 1000).map((v) => v * unit);
+  }
   const raw = most / 3, power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 2.5, 5, 10].map((f) => f * power).find((v) => v >= raw);
   const all = [0];

@@ -63,6 +63,7 @@ export function rate(n) {
 
 export function seconds(n) {
   if (n === null || n === undefined) return "–";
+  if (n === 0) return "0";
   if (n < 0.001) return Math.round(n * 1e6) + " µs";
   if (n < 0.01) return (n * 1e3).toFixed(1) + " ms";
   if (n < 1) return Math.round(n * 1e3) + " ms";

@@ -1,4 +1,4 @@
-import { h, put, bytes, count, rate, seconds, span, time } from "./dom.js";
+import { h, put, bytes, count, plural, rate, seconds, span, time } from "./dom.js";
 import { store } from "./store.js";
 import { Table } from "./table.js";
 import { facts, markPartition, nodeBadge, nodeColumns, nodeRows, nodeState, partitionColumns, partitionFilter } from "./parts.js";
@@ -38,7 +38,7 @@ export function node(main, query) {
         h("div", { class: stale ? "stale" : "" }, facts([
           ["Records stored/s", rate(load.records)], ["Bytes in/s", bytes(load.bytes_in)], ["Bytes out/s", bytes(load.bytes_out)], ["Client connections", count(load.connections)],
           ["Produce p50", seconds(load.produce_p50)], ["Produce p99", seconds(load.produce_p99)], ["Commit p99", seconds(load.commit_p99)], ["Fsync p99", seconds(load.fsync_p99)],
-          ["Lag of the worst replica", seconds(load.lag_seconds) + (load.lag_entries ? ", " + count(load.lag_entries) + " entries" : "")],
+          ["Lag of the worst replica", seconds(load.lag_seconds) + (load.lag_entries ? ", " + plural(load.lag_entries, "entry", "entries") : "")],
           ["CPU of the process", load.cpu === null || load.cpu === undefined ? "–" : load.cpu.toFixed(2) + " cores"], ["Memory", bytes(load.memory)],
           ["Records on disk", bytes(load.stored)], ["Write-ahead log", bytes(load.log)], ["Disk free", bytes(load.disk_free)],
         ])),

@@ -6,12 +6,18 @@ import { findings, health, nodeColumns, nodeLink, nodeRows } from "./parts.js";
 
 const charts = [
   { title: "Records stored per second", write: rate, lines: [{ of: "records", label: "all nodes", color: "a" }] },
-  { title: "Bytes per second", write: bytes, lines: [{ of: "in", label: "in", color: "a" }, { of: "out", label: "out", color: "b" }] },
+  { title: "Bytes per second", write: bytes, base: 1024, lines: [{ of: "in", label: "in", color: "a" }, { of: "out", label: "out", color: "b" }] },
   { title: "Produce latency", write: seconds, lines: [{ of: "p50", label: "p50", color: "a" }, { of: "p99", label: "p99", color: "b" }] },
-  { title: "On a majority’s disks", write: seconds, lines: [{ of: "commit", label: "commit p99", color: "a" }, { of: "fsync", label: "fsync p99", color: "b" }] },
+  { title: "Commit and fsync", write: seconds, lines: [{ of: "commit", label: "commit p99", color: "a" }, { of: "fsync", label: "fsync p99", color: "b" }] },
 ];
 
-let minutes = 5; // that the charts show
+const choices = [1, 5, 15];
+let chosen = 0; // minutes that the charts show; 0: as many as are needed
+
+function minutes() {
+  const all = store.points.filter((p) => p.t > store.now - 900000), age = all.length ? store.now - all[0].t : 0;
+  return chosen || choices.find((m) => age < m * 60000) || 15;
+}
 
 // tile is a number with its name, and what there is to say about it.
 function tile(name, value, more, kind, to) {
@@ -21,21 +27,19 @@ function tile(name, value, more, kind, to) {
 export function overview(main) {
   const status = h("section", { class: "card" }), tiles = h("section", { class: "tiles", "aria-label": "Numbers" });
   const drawn = charts.map((c) => new Chart(c));
-  const spans = h("span", { class: "choice", role: "group", "aria-label": "Time that the charts show" }, [1, 5, 15].map((m) =>
-    h("button", { type: "button", class: "quiet", "aria-pressed": String(m === minutes), onclick: (e) => {
-      minutes = m;
-      for (const b of spans.children) b.setAttribute("aria-pressed", String(b === e.target));
-      draw();
-    } }, m + " min")));
+  const spans = h("span", { class: "choice", role: "group", "aria-label": "Time that the charts show" }, choices.map((m) =>
+    h("button", { type: "button", class: "quiet", onclick: () => { chosen = chosen === m ? 0 : m; draw(); } }, m + " min")));
   const nodes = new Table({ caption: "Nodes", columns: nodeColumns, key: (n) => String(n.node) });
   const winners = h("section", { class: "card" });
   nodes.mark = (n) => (n.alive ? "" : "bad");
   main.append(h("h1", { class: "unseen" }, "Overview"), status, tiles,
-    h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Throughput and latency"), h("span", { class: "dim" }, "over the last 5 s each, of the nodes that answer; drawn while a page is open"), spans), h("div", { class: "charts" }, drawn.map((c) => c.element))),
+    h("section", { class: "card" }, h("div", { class: "head" }, h("h2", {}, "Throughput and latency"), h("span", { class: "dim" }, "each over 5 s, of the nodes that answer; measured while a page is open"), spans), h("div", { class: "charts" }, drawn.map((c) => c.element))),
     h("section", { class: "card" }, h("h2", {}, link(href("nodes"), "Nodes")), nodes.element), winners);
 
   function draw() {
-    for (const c of drawn) c.set(store.points, store.now, minutes * 60000);
+    const m = minutes();
+    for (const c of drawn) c.set(store.points, store.now, m * 60000);
+    choices.forEach((c, i) => spans.children[i].setAttribute("aria-pressed", String(c === m)));
   }
   return {
     title: "Overview",

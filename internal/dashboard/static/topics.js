@@ -1,4 +1,4 @@
-import { h, put, badge, bytes, count, href, link, time } from "./dom.js";
+import { h, put, badge, bytes, count, href, link, span, time } from "./dom.js";
 import { Poll, store } from "./store.js";
 import { Table } from "./table.js";
 import { asOf, cutNote, facts, markPartition, odd, partitionColumns, partitionFilter } from "./parts.js";
@@ -12,8 +12,8 @@ export function topics(main) {
     caption: "Topics", key: (t) => t.name, filter: (t) => t.name, empty: "There is no topic yet: raftsman topic create NAME",
     columns: [
       { title: "Topic", main: true, value: (t) => t.name, show: (t) => h("span", {}, topicLink(t.name), t.name.startsWith("__") && badge("plain", "internal")) },
-      { title: "Partitions", num: true, value: (t) => t.partitions },
-      { title: "Replicas", num: true, value: (t) => t.replication_factor },
+      { title: "Partitions", num: true, value: (t) => t.partitions, show: (t) => count(t.partitions) },
+      { title: "Replicas", num: true, wide: true, value: (t) => t.replication_factor },
       { title: "No leader", num: true, value: (t) => t.leaderless, show: (t) => bad(t.leaderless, "bad") },
       { title: "Under-replicated", num: true, value: (t) => t.under_replicated, show: (t) => bad(t.under_replicated, "warn") },
       { title: "Moving", num: true, wide: true, value: (t) => t.moving, show: (t) => bad(t.moving, "info") },
@@ -39,7 +39,7 @@ export function topic(main, query) {
   const table = new Table({
     caption: "Partitions of " + name, key: (p) => String(p.partition), filter: partitionFilter,
     columns: [
-      { title: "Partition", main: true, num: true, value: (p) => p.partition, show: (p) => link(href("records", { topic: name, partition: p.partition }), String(p.partition)) },
+      { title: "Partition", main: true, value: (p) => p.partition, show: (p) => link(href("records", { topic: name, partition: p.partition }), String(p.partition)) },
       ...partitionColumns,
       { title: "Start", num: true, wide: true, value: (p) => at(offsets.start, p), show: (p) => count(at(offsets.start, p)) },
       { title: "End", num: true, value: (p) => at(offsets.end, p), show: (p) => count(at(offsets.end, p)) },
@@ -115,8 +115,8 @@ export function records(main, query) {
   const live = h("span"), note = h("div"), list = h("ol", { class: "records" }), lines = new Map();
   main.append(h("h1", {}, "Records of ", topicLink(name)), h("section", { class: "card" },
     h("div", { class: "bar" }, choose, pause, h("span", { class: "grow" }), live), note, list));
-  const show = () => put(live, poll.error + poll.stale + poll.paused + Math.floor(poll.age / 1000) * Number(poll.stale || poll.paused), () =>
-    poll.paused ? badge("old", "paused") : asOf(poll));
+  const show = () => put(live, poll.error + poll.stale + poll.paused + Boolean(poll.value) + Math.floor(poll.age / 1000) * Number(poll.stale || poll.paused), () =>
+    poll.paused ? badge("old", "paused " + span(poll.age) + " ago") : asOf(poll));
   const poll = new Poll("/api/dashboard/records", { topic: name, partition, count: 50 }, 1000, (p) => {
     if (p.value && !p.error && !p.paused) {
       const none = !p.value.cut && !p.value.records.length;
