@@ -92,7 +92,7 @@ func (c *cluster) dashboardData(t *testing.T) (*kadm.Client, *kgo.Client) {
 		t.Fatalf("transfer: exit code %d\n%s", code, out)
 	}
 	waitFor(t, "all partitions to have a leader", time.Minute, func() bool {
-		out, code := c.operator("cluster", "status")
+		out, code := c.operator("cluster", "status", "-o", "json")
 		return code == 0 && strings.Contains(out, `"partitions": `) && strings.Contains(out, `"leaderless": 0`) && strings.Contains(out, `"under_replicated": 0`)
 	})
 	return admin, client
