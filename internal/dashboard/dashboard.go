@@ -109,21 +109,25 @@ const (
 	// tickEvery is the time between messages when nothing is known to have changed.
 	tickEvery = time.Second
 	leastTick = 250 * time.Millisecond
-	// share of the time that may be spent on messages: one in so many.
+	mostTick  = 2500 * time.Millisecond
+	// share of the time that may be spent on messages: one in so many, until they
+	// would be more than mostTick apart.
 	share = 20
 )
 
 // pause is the least time from one message to the next.
-func pause(took time.Duration) time.Duration { return max(leastTick, share*took) }
+func pause(took time.Duration) time.Duration { return min(max(leastTick, share*took), mostTick) }
 
 // show makes messages as long as somebody watches.
 func (d *Dashboard) show(ctx context.Context) {
 	var (
 		tracks = make(map[int32]*track)
-		polled chan []heard
-		next   time.Time // to poll
+		first  = true
+		polled chan []heard // nil: no round is under way
 		polls  sync.WaitGroup
 	)
+	due := time.NewTicker(pollEvery)
+	defer due.Stop()
 	defer polls.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -131,15 +135,20 @@ func (d *Dashboard) show(ctx context.Context) {
 		changed := d.opts.Changed() // before Look, so that no change is missed
 		began := time.Now()
 		look := d.opts.Look()
-		if polled == nil && !began.Before(next) {
-			polled, next = make(chan []heard, 1), began.Add(pollEvery)
-			polls.Go(func() { polled <- d.poll(ctx, look.Nodes) })
+		poll := func() {
+			results := make(chan []heard, 1)
+			polled = results
+			polls.Go(func() { results <- d.poll(ctx, look.Nodes) })
+		}
+		if first {
+			poll()
+			first = false
 		}
 		d.hub.tell(d.state(look, tracks), d.opts.Now(), d.page, began)
 		took := time.Since(began)
 
 		wait, soonest := time.NewTimer(within(took)), time.NewTimer(pause(took))
-		var due <-chan struct{} // changes, once it is time for them
+		var now <-chan struct{} // changes, once it is time for them
 		for again := true; again; {
 			select {
 			case <-ctx.Done():
@@ -147,9 +156,13 @@ func (d *Dashboard) show(ctx context.Context) {
 			case <-wait.C:
 				again = false
 			case <-soonest.C:
-				due = changed
-			case <-due:
+				now = changed
+			case <-now:
 				again = false
+			case <-due.C:
+				if polled == nil {
+					poll()
+				}
 			case results := <-polled:
 				polled = nil
 				d.listen(tracks, results)

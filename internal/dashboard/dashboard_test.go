@@ -246,7 +246,7 @@ func TestNothingIsMadeWhileNobodyWatches(t *testing.T) {
 		next(t, watcher)
 		next(t, watcher)
 		d.hub.leave(watcher)
-		time.Sleep(5 * time.Second)
+		time.Sleep(linger + 2*time.Second)
 		n := w.looked()
 		time.Sleep(time.Minute)
 		w.change(func() {})
@@ -256,6 +256,27 @@ func TestNothingIsMadeWhileNobodyWatches(t *testing.T) {
 		}
 		if m := next(t, join(t, d)); !m.Reset {
 			t.Error("who comes later does not get all")
+		}
+	})
+}
+
+// Who comes between two messages gets the last one, with its age, and then what has
+// changed since that.
+func TestWhoComesLaterGetsWhatThereIs(t *testing.T) {
+	w := newWorld(3)
+	run(t, w, func(t *testing.T, d *Dashboard) {
+		first := join(t, d)
+		next(t, first)
+		time.Sleep(600 * time.Millisecond) // of the bubble
+		began := time.Now()
+		second := join(t, d)
+		m := next(t, second)
+		if !m.Reset || m.Age != 600 || m.Set["cluster"] == nil || !time.Now().Equal(began) {
+			t.Errorf("after %v: reset %v, %d ms old", time.Since(began), m.Reset, m.Age)
+		}
+		w.change(func() { w.leader[0] = 3 })
+		if m := next(t, second); m.Reset || m.Age != 0 || m.Set["p/t/0"] == nil {
+			t.Errorf("then came %+v", m)
 		}
 	})
 }
@@ -346,7 +367,7 @@ func TestCostIsBounded(t *testing.T) {
 		defer wg.Wait()
 		defer cancel()
 		watcher := join(t, d)
-		if m := next(t, watcher); m.Within < 3900 {
+		if m := next(t, watcher); m.Within != 2500 {
 			t.Errorf("the next message is promised within %d ms", m.Within)
 		}
 		before := w.looked()
@@ -357,7 +378,7 @@ func TestCostIsBounded(t *testing.T) {
 				<-watcher.c
 			}
 		}
-		if n := w.looked() - before; n > 11 {
+		if n := w.looked() - before; n > 16 {
 			t.Errorf("%d looks of 200 ms in 40 s", n)
 		}
 	})

@@ -14,8 +14,8 @@
 //
 // # What it costs
 //
-// The state is put together once for all who watch, at most each 250 ms and at
-// most a twentieth of the time, and not at all while nobody watches. It is made of
+// The state is put together once for all who watch, at most each 250 ms, in a
+// twentieth of the time if that makes one each 2.5 s possible, and not at all while nobody watches. It is made of
 // items with a key each: a message holds those that have changed since the one
 // before. Who does not take the messages in time gets the whole state with the
 // next one. While somebody watches, each other node is asked for its figures once

@@ -119,10 +119,15 @@ func TestWatchersThatGoAreForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testetcd.Eventually(t, "one to watch", d.hub.watched)
+	watchers := func() int {
+		d.hub.mu.Lock()
+		defer d.hub.mu.Unlock()
+		return len(d.hub.watchers)
+	}
+	testetcd.Eventually(t, "one to watch", func() bool { return watchers() == 1 })
 	cancel()
 	resp.Body.Close()
-	testetcd.Eventually(t, "nobody to watch", func() bool { return !d.hub.watched() })
+	testetcd.Eventually(t, "nobody to watch", func() bool { return watchers() == 0 })
 }
 
 func TestState(t *testing.T) {

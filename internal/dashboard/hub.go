@@ -11,6 +11,9 @@ const (
 	maxWatchers = 64
 	behind      = 4 // messages that a watcher may leave lying
 	maxPoints   = 900
+	// linger is how long after the last one has left messages are made: a page that
+	// is loaded again, or a program that asks each second, finds what was measured.
+	linger = 5 * time.Second
 )
 
 // watcher is one who gets messages. It owns taking them from c.
@@ -27,13 +30,16 @@ type hub struct {
 	mu       sync.Mutex
 	closed   bool
 	watchers map[*watcher]struct{}
-	seq      uint64
-	last     items
+	left     time.Time // when one left last
+	last     items     // nil before the first
+	made     message   // the last one, without what it brought
+	madeAt   time.Time
 	points   []Point // the oldest first
 	drawn    int     // how many of the last points are in no message yet
 }
 
-// join adds a watcher; nil: there are too many, or the node stops.
+// join adds a watcher, who gets the last state if that is of now, else the next;
+// nil: there are too many, or the node stops.
 func (h *hub) join() *watcher {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -42,6 +48,12 @@ func (h *hub) join() *watcher {
 	}
 	w := &watcher{c: make(chan []byte, behind), whole: true}
 	h.watchers[w] = struct{}{}
+	if age := time.Since(h.madeAt); h.last != nil && age < time.Duration(h.made.Within)*time.Millisecond {
+		m := h.made
+		m.Reset, m.Age, m.Set, m.Points = true, age.Milliseconds(), whole(h.last), h.points[:len(h.points)-h.drawn]
+		w.c <- encode(m)
+		w.whole = false
+	}
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -53,6 +65,14 @@ func (h *hub) leave(w *watcher) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.watchers, w)
+	h.left = time.Now()
+}
+
+// watched says whether somebody watches, or did just now.
+func (h *hub) watched() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.watchers) > 0 || !h.left.IsZero() && time.Since(h.left) < linger
 }
 
 // awaited waits until somebody watches; false when ctx has ended.
@@ -65,12 +85,6 @@ func (h *hub) awaited(ctx context.Context) bool {
 		}
 	}
 	return ctx.Err() == nil
-}
-
-func (h *hub) watched() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.watchers) > 0
 }
 
 func (h *hub) close() {
@@ -96,17 +110,20 @@ func (h *hub) draw(p Point) {
 func (h *hub) tell(now items, at time.Time, page string, began time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.seq++
-	m := message{Seq: h.seq, Now: at.UnixMilli(), Points: h.points[len(h.points)-h.drawn:]}
-	m.Set, m.Del = diff(h.last, now)
+	h.made = message{Seq: h.made.Seq + 1, Now: at.UnixMilli(), Within: within(time.Since(began)).Milliseconds(), Page: page}
+	h.madeAt = time.Now()
+	changes := h.made
+	changes.Set, changes.Del = diff(h.last, now)
+	changes.Points = h.points[len(h.points)-h.drawn:]
 	h.last, h.drawn = now, 0
-	m.Within = within(time.Since(began)).Milliseconds()
 	var delta, all []byte // made when the first one wants it
 	for w := range h.watchers {
 		var body []byte
 		if w.whole || len(w.c) == cap(w.c) {
 			if all == nil {
-				all = encode(message{Seq: m.Seq, Reset: true, Now: m.Now, Within: m.Within, Page: page, Set: whole(now), Points: h.points})
+				m := h.made
+				m.Reset, m.Set, m.Points = true, whole(now), h.points
+				all = encode(m)
 			}
 			body, w.whole = all, false
 			for len(w.c) > 0 { // nobody else sends: there is room then
@@ -117,7 +134,7 @@ func (h *hub) tell(now items, at time.Time, page string, began time.Time) {
 			}
 		} else {
 			if delta == nil {
-				delta = encode(m)
+				delta = encode(changes)
 			}
 			body = delta
 		}

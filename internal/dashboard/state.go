@@ -191,6 +191,7 @@ type message struct {
 	Reset  bool                       `json:"reset,omitempty"` // forget all that came before
 	Now    int64                      `json:"now"`             // milliseconds since 1970, by this node's clock
 	Within int64                      `json:"within"`          // milliseconds in which the next message comes
+	Age    int64                      `json:"age,omitempty"`   // milliseconds since it was made, when it was sent later
 	Page   string                     `json:"page,omitempty"`  // which page this node serves
 	Set    map[string]json.RawMessage `json:"set,omitempty"`
 	Del    []string                   `json:"del,omitempty"`

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
@@ -142,7 +143,7 @@ func (b *browser) until(what, expression string, limit time.Duration) time.Durat
 func (b *browser) open(url string) {
 	b.t.Helper()
 	b.run(chromedp.Navigate(url))
-	b.until("the page to be live", live, 20*time.Second)
+	b.until("the page to be live", live, time.Minute)
 }
 
 const live = `document.documentElement.dataset.link === "live" && document.querySelector("main h1")`
@@ -168,7 +169,23 @@ func (b *browser) shoot(name string) {
 // press types keys.
 func (b *browser) press(keys string) {
 	b.t.Helper()
-	b.run(chromedp.KeyEvent(keys))
+	b.run(chromedp.ActionFunc(func(ctx context.Context) error {
+		for _, r := range keys {
+			// As a keyboard does it: a page that takes the key gets no text of it.
+			down, text := *kb.Encode(r)[0], ""
+			for _, e := range kb.Encode(r) {
+				if e.Type == input.KeyChar {
+					text = e.Text
+				}
+			}
+			up := down
+			down.Type, down.Text, down.UnmodifiedText, up.Type = input.KeyDown, text, text, input.KeyUp
+			if err := errors.Join(down.Do(ctx), up.Do(ctx)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
 }
 
 const enter, tab, escape = kb.Enter, kb.Tab, kb.Escape

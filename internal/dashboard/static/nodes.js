@@ -1,7 +1,7 @@
 import { h, put, bytes, count, plural, rate, seconds, span, time } from "./dom.js";
 import { store } from "./store.js";
 import { Table } from "./table.js";
-import { facts, markPartition, nodeBadge, nodeColumns, nodeRows, nodeState, partitionColumns, partitionFilter } from "./parts.js";
+import { facts, markPartition, nodeBadge, nodeColumns, nodeRows, nodeState, partitionColumns, partitionFilter, patience } from "./parts.js";
 import { topicLink } from "./topics.js";
 
 export function nodes(main) {
@@ -25,7 +25,7 @@ export function node(main, query) {
     title, table,
     update(changed) {
       const n = store.get("node/" + id), load = store.get("load/" + id) || {};
-      const stale = load.error || (load.at && store.now - load.at > 3500);
+      const stale = load.error || (load.at && store.now - load.at > patience());
       put(about, JSON.stringify([n, load, stale && Math.floor((store.now - load.at) / 1000), store.cluster.winner === id]), () => n ? [
         h("h2", {}, "State ", nodeBadge(n)),
         facts([

@@ -1,4 +1,4 @@
-import { h, badge, bytes, href, link, rate, seconds, span, time } from "./dom.js";
+import { h, badge, bytes, count, href, link, rate, seconds, span, time } from "./dom.js";
 import { store } from "./store.js";
 
 // What several views show in the same way.
@@ -29,11 +29,15 @@ export function nodeBadge(n) {
   return badge(n.alive ? (state === "ready" ? "ok" : "warn") : "bad", state);
 }
 
+// patience is how old figures may be, in ms, before that is said: they come each
+// second, messages within the time that the node has named.
+export const patience = () => 2500 + store.within;
+
 // old says how old a node's figures are, and why, when they are not of now.
 export function old(load) {
   if (!load || !load.at) return load && load.error ? badge("old", "no figures") : badge("plain", "measuring");
   const age = store.now - load.at;
-  return load.error || age > 3500 ? badge("old", span(age) + " old") : null;
+  return load.error || age > patience() ? badge("old", span(age) + " old") : null;
 }
 
 export const oldText = (load) => (!load || !load.at ? (load && load.error) || "" : load.error ? span(store.now - load.at) + load.error : "");
@@ -71,11 +75,11 @@ export const nodeColumns = [
     show: (n) => h("span", {}, nodeLink(n.node), store.cluster.winner === n.node && badge("info", "winner")) },
   { title: "State", value: nodeState, show: nodeBadge, sign: (n) => n.alive },
   { title: "Rack", wide: true, value: (n) => n.rack || null },
-  { title: "Leads", num: true, value: (n) => n.leads },
-  { title: "Replicas", num: true, value: (n) => n.replicas },
+  { title: "Leads", num: true, value: (n) => n.leads, show: (n) => count(n.leads) },
+  { title: "Replicas", num: true, wide: true, value: (n) => n.replicas, show: (n) => count(n.replicas) },
   { title: "Behind", num: true, wide: true, value: (n) => n.behind || 0 },
   ...figures,
-  { title: "Figures", value: (n) => (n.load && n.load.at ? Math.floor((store.now - n.load.at) / 3500) : -1), sign: (n) => oldText(n.load), wide: true,
+  { title: "Figures", value: (n) => (n.load && n.load.at ? Math.floor((store.now - n.load.at) / patience()) : -1), sign: (n) => oldText(n.load), wide: true,
     show: (n) => old(n.load) || h("span", { class: "dim" }, "now") },
 ];
 

@@ -60,7 +60,7 @@ function take(m) {
     if (changed) changed.add(key);
   }
   if (m.points) store.points = store.points.concat(m.points).slice(-900);
-  store.heard = performance.now();
+  store.heard = performance.now() - (m.age || 0);
   store.clock = m.now;
   store.within = m.within;
   store.seq = m.seq;
