@@ -49,7 +49,7 @@ func startBrowser(t *testing.T) *browser {
 	alloc, freed := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), chromedp.ExecPath("chromium-headless-shell"), chromedp.NoSandbox,
 		chromedp.NoFirstRun, chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-gpu", true), chromedp.Flag("hide-scrollbars", false),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.WSURLReadTimeout(time.Minute))
-	ctx, cancel := chromedp.NewContext(alloc)
+	ctx, cancel := chromedp.NewContext(alloc, chromedp.WithErrorf(func(string, ...any) {})) // it knows fewer events than the browser has
 	b := &browser{t: t, ctx: ctx, shots: shots}
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(ctx); err != nil && !errors.Is(err, context.Canceled) {

@@ -106,7 +106,6 @@ func (c *cluster) dashboardData(t *testing.T) (*kadm.Client, *kgo.Client) {
 func pages(t *testing.T, b *browser, home string) {
 	began, shots := time.Now(), 0
 	for _, p := range []struct{ name, path, shows string }{
-		{"overview", "/ui/", ".tile, path.line"},
 		{"nodes", "/ui/nodes", "tbody tr:nth-child(3)"},
 		{"node", "/ui/node?id=2", ".facts dd, tbody tr:nth-child(100)"},
 		{"topics", "/ui/topics", "tbody tr:nth-child(3)"},
@@ -116,6 +115,7 @@ func pages(t *testing.T, b *browser, home string) {
 		{"groups", "/ui/groups", "tbody tr:nth-child(2) td[data-title=Lag][data-value]"},
 		{"group", "/ui/group?name=billing", "tbody tr:nth-child(6)"},
 		{"operations", "/ui/operations", "progress"},
+		{"overview", "/ui/", "tbody tr:nth-child(3) td[data-title=Lag][data-value]"},
 	} {
 		b.open(home + p.path)
 		b.until(p.name+" to show something", fmt.Sprintf("document.querySelector(%q)", p.shows), 20*time.Second)
@@ -438,6 +438,7 @@ func served(t *testing.T, c *cluster, b *browser) {
 	b.until("the page to say that it is stale", `document.documentElement.dataset.link === "lost" && !document.querySelector("#banner").hidden`, 10*time.Second)
 	t.Logf("the serving node killed: the page says so after %v", time.Since(killed).Round(time.Millisecond))
 	b.until("the age of what it shows", `parseInt(document.querySelector("#age").textContent) >= 3`, 10*time.Second)
+	b.until("its nodes' figures to be old too", `document.querySelector('tr[data-key="2"] [data-title=Figures]').textContent.includes("old")`, 20*time.Second)
 	b.shoot("connection-lost-1280-light")
 	b.size(390, 900, "dark")
 	b.shoot("connection-lost-390-dark")

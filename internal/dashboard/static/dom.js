@@ -16,7 +16,7 @@ export function h(tag, props, ...children) {
 }
 
 export function append(e, children) {
-  for (const c of [children].flat(3)) if (c !== null && c !== undefined && c !== false) e.append(c);
+  for (const c of [children].flat(Infinity)) if (c !== null && c !== undefined && c !== false) e.append(c);
 }
 
 // s makes an element of SVG.

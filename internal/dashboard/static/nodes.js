@@ -9,7 +9,7 @@ export function nodes(main) {
   table.mark = (n) => (n.alive ? "" : "bad");
   main.append(h("h1", {}, "Nodes"), h("section", { class: "card" }, table.element),
     h("p", { class: "dim" }, "Load is that of the last 5 s. Lag: how long ago the worst of a node’s replicas had all that its leader has; some tenths of a second are none."));
-  return { title: "Nodes", table, update: () => table.set(nodeRows()) };
+  return { title: "Nodes", table, update: () => table.set(nodeRows()), tick: () => store.live || table.draw() };
 }
 
 export function node(main, query) {
@@ -21,7 +21,7 @@ export function node(main, query) {
   });
   table.mark = markPartition;
   main.append(h("h1", {}, title), about, h("section", { class: "card" }, h("h2", {}, "Partitions with a replica here"), table.element));
-  return {
+  const view = {
     title, table,
     update(changed) {
       const n = store.get("node/" + id), load = store.get("load/" + id) || {};
@@ -34,7 +34,7 @@ export function node(main, query) {
           ["Leads", count(n.leads)], ["Replicas", count(n.replicas)], ["Behind", count(n.behind || 0)],
         ]),
         h("h2", {}, "Load"),
-        load.error && h("p", { class: "note" }, load.at ? "Measured " + span(store.now - load.at) + " ago; there is nothing newer: " + load.error : "Not known: " + load.error),
+        stale && h("p", { class: "note" }, load.at ? "Measured " + span(store.now - load.at) + " ago; there is nothing newer" + (load.error ? ": " + load.error : "") : "Not known: " + load.error),
         h("div", { class: stale ? "stale" : "" }, facts([
           ["Records stored/s", rate(load.records)], ["Bytes in/s", bytes(load.bytes_in)], ["Bytes out/s", bytes(load.bytes_out)], ["Client connections", count(load.connections)],
           ["Produce p50", seconds(load.produce_p50)], ["Produce p99", seconds(load.produce_p99)], ["Commit p99", seconds(load.commit_p99)], ["Fsync p99", seconds(load.fsync_p99)],
@@ -45,5 +45,7 @@ export function node(main, query) {
       ] : h("p", { class: "none" }, "The cluster knows no node " + id + "."));
       if (!changed || [...changed].some((k) => k.startsWith("p/"))) table.set(store.all("p/").filter((p) => p.replicas.includes(id)));
     },
+    tick: () => store.live || view.update(new Set()), // its figures grow old
   };
+  return view;
 }

@@ -67,7 +67,11 @@ export function overview(main) {
           h("span", { class: "dim" }, " revision " + count(w.revision))))) : h("p", { class: "none" }, "No winner was seen yet."),
       ]);
     },
-    tick() { if (!store.live) draw(); },
+    tick() {
+      if (store.live) return;
+      draw();
+      nodes.draw();
+    },
     end() { for (const c of drawn) c.end(); },
   };
 }
