@@ -11,6 +11,7 @@
 //	GET /cluster/view  all that the node knows of the cluster
 //	POST /cluster/verify  compares the cluster's replicas
 //	GET /debug/pprof/  only with Options.Pprof
+//	GET /, /ui/, /api/dashboard/  the dashboard: internal/dashboard
 //
 // With Options.Operator also, all in JSON:
 //

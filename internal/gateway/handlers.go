@@ -48,6 +48,11 @@ func handler(opts Options, m *metrics) http.Handler {
 	if opts.Verify != nil {
 		mux.HandleFunc("POST /cluster/verify", func(w http.ResponseWriter, r *http.Request) { verify(w, r, opts) })
 	}
+	if opts.Dashboard != nil {
+		for _, pattern := range []string{"GET /{$}", "GET /ui/", "GET /api/dashboard/"} {
+			mux.Handle(pattern, opts.Dashboard)
+		}
+	}
 	if opts.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)

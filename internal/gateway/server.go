@@ -46,6 +46,9 @@ type Options struct {
 	// body the options are; what it finds it hands to emit, as it goes. An error of
 	// emit means that nobody listens any more. Default: no such path.
 	Verify func(ctx context.Context, options []byte, emit func(event any) error) error
+	// Dashboard serves / and all below /ui/ and /api/dashboard/. Default: no such
+	// paths.
+	Dashboard http.Handler
 	// Probes answer load balancers. What is nil has no path.
 	Probes Probes
 	// Gatherer holds what /metrics shows. Default: nothing.

@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"internal/testcluster"},
 	{"pkg/node"},
 	{"internal/kafkagateway", "internal/httpgateway"},
-	{"internal/kafka", "internal/gateway", "internal/controller"},
+	{"internal/kafka", "internal/gateway", "internal/controller", "internal/dashboard"},
 	{"internal/health", "internal/coordinator", "internal/member"},
 	{"internal/partition", "internal/cluster", "internal/group"},
 	{"pkg/replication", "internal/seglog", "pkg/election", "internal/config", "internal/discovery"},

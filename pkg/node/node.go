@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/raftsman/raftsman/internal/cluster"
+	"github.com/raftsman/raftsman/internal/dashboard"
 	"github.com/raftsman/raftsman/internal/gateway"
 	"github.com/raftsman/raftsman/internal/httpgateway"
 	"github.com/raftsman/raftsman/internal/kafka"
@@ -52,6 +53,7 @@ type Node struct {
 	kafka       *kafka.Server
 	forwarder   *kafkagateway.Gateway // nil: there is none
 	http        *httpgateway.Gateway
+	dashboard   *dashboard.Dashboard
 	gateway     *gateway.Server
 	closers     []closer
 
@@ -60,6 +62,7 @@ type Node struct {
 	followers followers
 	load      load
 	lags      lags
+	winners   winners
 	won       atomic.Pointer[election.Leadership] // while this node is the winner
 	terms     atomic.Uint64                       // how often it became that
 	shed      shedding
@@ -282,6 +285,7 @@ func (n *Node) Run(stop context.Context) (err error) {
 	wg.Go(func() { n.handover.run(ctx) })
 	wg.Go(func() { n.freer.run(ctx) })
 	wg.Go(func() { n.groups.run(ctx) })
+	wg.Go(func() { n.dashboard.Run(ctx) })
 	wg.Go(func() { n.background("HTTP server", n.gateway.Run(ctx)) })
 	wg.Go(func() {
 		n.takeBearings(ctx)

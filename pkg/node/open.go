@@ -104,12 +104,15 @@ func (n *Node) openDoors() error {
 	if err := n.openHTTPGateway(); err != nil {
 		return err
 	}
+	if err := n.openDashboard(); err != nil {
+		return err
+	}
 	n.gateway, err = gateway.New(gateway.Options{
 		Listener: n.httpLn, Ready: n.readiness, ClusterJSON: n.clusterJSON, Evidence: n.evidence, Recovery: n.recovery(), Operator: operator{n}, Verify: n.verify,
 		Probes:   gateway.Probes{Leader: n.leaderProbe, Replica: n.replicaHealth},
 		Gatherer: gatherer(n.cfg.Registerer), Registerer: n.cfg.Registerer, Pprof: n.cfg.PprofEnabled, Logger: n.log,
 		LogLevel: n.cfg.LogLevel, LogRequests: n.cfg.LogRequests,
-		Sign: n.sign, API: n.http.Handler(), APIPaths: httpgateway.Paths(),
+		Sign: n.sign, API: n.http.Handler(), APIPaths: httpgateway.Paths(), Dashboard: n.dashboard,
 	})
 	return err
 }

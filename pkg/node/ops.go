@@ -35,7 +35,10 @@ func (o operator) Snapshot() health.Snapshot {
 }
 
 // Health implements gateway.Operator.
-func (o operator) Health() health.Report {
+func (o operator) Health() health.Report { return o.assess(o.Snapshot()) }
+
+// assess says what is wrong with a snapshot of now.
+func (o operator) assess(s health.Snapshot) health.Report {
 	n := o.n
 	return health.Assess(health.Input{
 		Cluster: n.cfg.Cluster, Self: n.ID(), Now: n.now(), Base: n.store.Keys().Base(), Endpoints: n.etcd.Endpoints(),
@@ -44,7 +47,7 @@ func (o operator) Health() health.Report {
 			Dir: n.cfg.DataDir, Stuck: !n.host.Healthy(), Full: n.space.full.Load(), Free: n.space.free.Load(),
 			MinFree: n.cfg.MinFreeDisk, Slowest: n.watched.slowest(),
 		},
-		Snapshot: o.Snapshot(),
+		Snapshot: s,
 	})
 }
 

@@ -119,6 +119,7 @@ func (n *Node) reconcile(ctx context.Context) error {
 			n.host.Net().Refresh()
 			pending = n.replicas.reconcile(ctx, v)
 			if v != last {
+				n.winners.note(v, n.now())
 				n.forgetLeaders(v)
 			}
 			if len(v.Broken) > 0 {
