@@ -41,6 +41,9 @@ func handler(opts Options, m *metrics) http.Handler {
 	if opts.Recovery != nil {
 		recovery(mux, opts)
 	}
+	if opts.Refiller != nil {
+		refill(mux, opts)
+	}
 	if opts.Operator != nil {
 		operator(mux, opts)
 	}
@@ -54,7 +57,15 @@ func handler(opts Options, m *metrics) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return http.MaxBytesHandler(m.count(mux), maxBody)
+	counted := m.count(mux)
+	small := http.MaxBytesHandler(counted, maxBody)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == fillPath { // it has a bound of its own
+			counted.ServeHTTP(w, r)
+			return
+		}
+		small.ServeHTTP(w, r)
+	})
 }
 
 func clusterJSON(w http.ResponseWriter, r *http.Request, opts Options) {
