@@ -119,18 +119,19 @@ func (c *creator) groups(ctx context.Context, topics []Topic) ([]Group, error) {
 	for _, t := range topics {
 		size[t.Name] = len(t.Partitions)
 	}
-	listed, err := c.src.adm.ListGroups(ctx)
+	var listed kadm.ListedGroups
+	err := retry(ctx, func() (err error) {
+		listed, err = c.src.adm.ListGroups(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list groups: %w", err)
 	}
 	all := []Group{}
 	for _, name := range listed.Groups() {
-		offsets, err := c.src.adm.FetchOffsets(ctx, name)
-		if err == nil {
-			err = offsets.Error()
-		}
+		offsets, err := c.src.offsets(ctx, name)
 		if err != nil {
-			return nil, fmt.Errorf("ask for the offsets of group %s: %w", name, err)
+			return nil, err
 		}
 		g := Group{Group: name}
 		for _, o := range offsets.Sorted() {

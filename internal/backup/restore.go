@@ -56,6 +56,10 @@ func Restore(ctx context.Context, place Place, m Manifest, client *kgo.Client, c
 			opts.done.offsets.Add(p.End - p.Start)
 		}
 	}
+	// All of them first, so that no producer gets a record into one of them.
+	if err := r.each(ctx, r.begin); err != nil {
+		return done, err
+	}
 	if err := r.each(ctx, r.fill); err != nil {
 		return done, err
 	}
@@ -103,7 +107,7 @@ type restorer struct {
 	topics []chosen
 
 	mu     sync.Mutex
-	opened map[string]int64 // partitions that are to be opened: their log starts
+	filled map[string]int64 // next offsets of the partitions that are being filled
 }
 
 // chosen is a topic to restore, and what its name shall be.
@@ -182,9 +186,9 @@ func (r *restorer) checkGroups(ctx context.Context, groups []Group) error {
 		return nil
 	}
 	for _, g := range groups {
-		have, err := r.src.adm.FetchOffsets(ctx, g.Group)
+		have, err := r.src.offsets(ctx, g.Group)
 		if err != nil {
-			return fmt.Errorf("ask for the offsets of group %s: %w", g.Group, err)
+			return err
 		}
 		for _, o := range g.Offsets {
 			if at, ok := have.Lookup(o.Topic, o.Partition); ok && at.Err == nil && at.At >= 0 && at.At != o.Offset {

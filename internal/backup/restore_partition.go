@@ -19,9 +19,18 @@ func (r *restorer) token(t chosen, index int32) int64 {
 	return int64(binary.BigEndian.Uint64(h[:])>>1) | 1
 }
 
-// fill sends what the target does not have of a partition.
-func (r *restorer) fill(ctx context.Context, t chosen, index int32) error {
-	defer r.opts.report()
+// request is about a partition that begins where the first object does: the log start may
+// lie in the midst of a batch.
+func (r *restorer) request(t chosen, index int32, part *Part) gateway.RefillRequest {
+	q := gateway.RefillRequest{Topic: t.into, Partition: index, Token: r.token(t, index), Offset: part.Start}
+	if len(part.Objects) > 0 {
+		q.Offset = min(q.Offset, part.Objects[0].First)
+	}
+	return q
+}
+
+// begin closes a partition to producers, unless an earlier try has filled and opened it.
+func (r *restorer) begin(ctx context.Context, t chosen, index int32) error {
 	part, err := readSummed(ctx, r.place, r.m.ID, t.Topic, index)
 	if err != nil {
 		return err
@@ -30,81 +39,85 @@ func (r *restorer) fill(ctx context.Context, t chosen, index int32) error {
 	if err != nil {
 		return err
 	}
-	want := gateway.RefillRequest{Topic: t.into, Partition: index, Token: r.token(t, index), Offset: part.Start}
 	if s.Token == 0 && s.Next > 0 {
-		if err := r.restored(ctx, t, part, s); err != nil {
-			return err
+		return r.restored(ctx, t, part, s)
+	}
+	if s, err = r.target.begin(ctx, r.request(t, index, part)); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.filled == nil {
+		r.filled = make(map[string]int64)
+	}
+	r.filled[partKey(t.ID, index)] = s.Next
+	return nil
+}
+
+// next is up to where a partition is filled; ok is false if it was open already.
+func (r *restorer) next(t chosen, index int32) (next int64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next, ok = r.filled[partKey(t.ID, index)]
+	return next, ok
+}
+
+// fill sends what the target does not have of a partition.
+func (r *restorer) fill(ctx context.Context, t chosen, index int32) (err error) {
+	p := t.Partitions[index]
+	at := p.Start
+	defer func() {
+		if err == nil {
+			r.opts.done.offsetsDone.Add(p.End - at)
+			r.opts.done.partitionsDone.Add(1)
+			r.opts.report()
 		}
-		r.opts.done.offsetsDone.Add(part.End - part.Start)
-		r.opts.done.partitionsDone.Add(1)
+	}()
+	next, ok := r.next(t, index)
+	if !ok {
 		return nil
 	}
-	at, begun := part.Start, s.Token == want.Token
+	part, err := readSummed(ctx, r.place, r.m.ID, t.Topic, index)
+	if err != nil {
+		return err
+	}
+	to := r.request(t, index, part)
 	for _, o := range part.Objects {
-		if begun && o.Next <= s.Next {
-			r.opts.done.offsetsDone.Add(o.Next - at)
-			at = o.Next
-			continue
-		}
-		data, err := readObject(ctx, r.place, &r.opts.Work, part, o)
-		if err != nil {
-			return err
+		var data []byte
+		if o.Next > next {
+			if data, err = readObject(ctx, r.place, &r.opts.Work, part, o); err != nil {
+				return err
+			}
 		}
 		for len(data) > 0 {
-			chunk, rest, err := split(data, part.Start)
+			chunk, rest, err := split(data, max(part.Start, next))
 			if err != nil {
 				return err
 			}
 			data = rest
 			if len(chunk) == 0 {
-				continue // all of it is below the log start
+				continue // nothing of it is wanted
 			}
-			if first := seglog.Batch(chunk).BaseOffset(); !begun {
-				want.Offset, begun = min(first, part.Start), true
-				if s, err = r.target.begin(ctx, want); err != nil {
-					return err
-				}
-			}
-			if s, err = r.target.fill(ctx, want, chunk); err != nil {
+			s, err := r.target.fill(ctx, to, chunk)
+			if err != nil {
 				return err
 			}
-			r.opts.done.offsetsDone.Add(max(s.Next-at, 0))
-			at = max(at, s.Next)
-			r.opts.report()
+			next = s.Next
 		}
+		r.opts.done.offsetsDone.Add(o.Next - at)
+		at = o.Next
+		r.opts.report()
 	}
-	if !begun {
-		if _, err = r.target.begin(ctx, want); err != nil {
-			return err
-		}
-	}
-	r.opts.done.offsetsDone.Add(part.End - at)
-	r.opts.done.partitionsDone.Add(1)
-	r.note(t, index, part.Start)
 	return nil
-}
-
-// note remembers that a partition is to be opened.
-func (r *restorer) note(t chosen, index int32, start int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.opened == nil {
-		r.opened = make(map[string]int64)
-	}
-	r.opened[partKey(t.ID, index)] = start
 }
 
 // open ends the refill of a partition.
 func (r *restorer) open(ctx context.Context, t chosen, index int32) error {
-	r.mu.Lock()
-	start, ok := r.opened[partKey(t.ID, index)]
-	r.mu.Unlock()
-	if !ok {
+	if _, ok := r.next(t, index); !ok {
 		return nil // it was open already
 	}
-	return r.target.end(ctx, gateway.RefillRequest{
-		Topic: t.into, Partition: index, Token: r.token(t, index), Offset: start, Next: t.Partitions[index].End,
-	})
+	p := t.Partitions[index]
+	return r.target.end(ctx, gateway.RefillRequest{Topic: t.into, Partition: index, Token: r.token(t, index), Offset: p.Start, Next: p.End})
 }
 
 // restored says why a partition that has records can't be what an earlier try has

@@ -50,7 +50,7 @@ func (s *source) fetch(ctx context.Context, topic, topicID string, partition int
 	until := time.Now().Add(patience)
 	for {
 		data, start, end, err = s.fetchOnce(ctx, topic, topicID, partition, offset)
-		if err == nil || errors.Is(err, errOutOfRange) || errors.Is(err, kerr.UnknownTopicID) || ctx.Err() != nil || time.Now().After(until) {
+		if err == nil || errors.Is(err, errOutOfRange) || final(err) || ctx.Err() != nil || time.Now().After(until) {
 			return data, start, end, err
 		}
 		s.forget(topic)
@@ -111,6 +111,20 @@ func (s *source) fetchOnce(ctx context.Context, topic, topicID string, partition
 		return nil, 0, 0, err
 	}
 	return r.RecordBatches, r.LogStartOffset, r.HighWatermark, nil
+}
+
+// offsets are what a group has committed.
+func (s *source) offsets(ctx context.Context, group string) (offsets kadm.OffsetResponses, err error) {
+	err = retry(ctx, func() (err error) {
+		if offsets, err = s.adm.FetchOffsets(ctx, group); err == nil {
+			err = offsets.Error()
+		}
+		return err
+	})
+	if err != nil {
+		err = fmt.Errorf("ask for the offsets of group %s: %w", group, err)
+	}
+	return offsets, err
 }
 
 // bounds are the log start and the high watermark.

@@ -2,9 +2,11 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/time/rate"
 )
 
@@ -66,16 +68,22 @@ func (w *Work) report() {
 	w.Progress(Progress{d.partitions.Load(), d.partitionsDone.Load(), d.offsets.Load(), d.offsetsDone.Load(), d.bytes.Load()})
 }
 
-// retry tries until it succeeds, for a while.
+// retry tries until it succeeds, or fails for good, for a while.
 func retry(ctx context.Context, try func() error) error {
 	until := time.Now().Add(patience)
 	for {
 		err := try()
-		if err == nil || ctx.Err() != nil || time.Now().After(until) {
+		if err == nil || final(err) || ctx.Err() != nil || time.Now().After(until) {
 			return err
 		}
 		if wait(ctx, retryAfter) != nil {
 			return err
 		}
 	}
+}
+
+// final tells a broker's answer that does not change by itself.
+func final(err error) bool {
+	var code *kerr.Error
+	return errors.As(err, &code) && !code.Retriable
 }
