@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strconv"
 	"time"
@@ -126,9 +125,8 @@ func refill(mux *http.ServeMux, opts Options) {
 }
 
 func fill(w http.ResponseWriter, r *http.Request, f Refiller) (any, error) {
-	// A page in a browser can't send this type to another site without asking.
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != FillType {
-		return nil, refusal(http.StatusUnsupportedMediaType, fmt.Sprintf("the content type is %.100q", r.Header.Get("Content-Type")), "send Content-Type: "+FillType)
+	if err := byProgramAs(r, FillType); err != nil {
+		return nil, err
 	}
 	topic, index, err := partitionOf(r)
 	if err != nil {

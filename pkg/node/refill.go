@@ -85,6 +85,10 @@ func refuseRefill(topic string, index int32, err error) error {
 
 // Begin implements gateway.Refiller.
 func (r refiller) Begin(ctx context.Context, q gateway.RefillRequest) (gateway.RefillState, error) {
+	// An older program stops a replica that meets what it does not know.
+	if level, node := r.n.store.View().Lowest(); level < cluster.LevelRefill {
+		return gateway.RefillState{}, gateway.Refuse(gateway.Conflict, fmt.Errorf("node %d runs a version that knows no restores: upgrade it first", node))
+	}
 	return r.act(ctx, q.Topic, q.Partition, func(p *partition.Partition) error { return p.BeginRefill(q.Token, q.Offset) })
 }
 
