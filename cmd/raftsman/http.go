@@ -127,18 +127,27 @@ func (h *httpFlags) ask(cmd *cobra.Command, method, path string, send []byte, ti
 var nodeClient = &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, Proxy: http.ProxyFromEnvironment}}
 
 func askOne(cmd *cobra.Command, method, addr, path string, send []byte, timeout time.Duration) (status int, body []byte, err error) {
+	kind := "application/json"
+	if method == http.MethodGet {
+		kind = ""
+	}
+	return askNode(cmd.Context(), method, addr, path, kind, send, timeout)
+}
+
+// askNode sends a request with a content type, if it is not "", to one node.
+func askNode(parent context.Context, method, addr, path, kind string, send []byte, timeout time.Duration) (status int, body []byte, err error) {
 	u, err := httpURL(addr, path)
 	if err != nil {
 		return 0, nil, usageError{fmt.Errorf("--http: %w", err)}
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	ctx, cancel := context.WithTimeout(parent, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(send))
 	if err != nil {
 		return 0, nil, usageError{fmt.Errorf("--http: %w", err)}
 	}
-	if method != http.MethodGet {
-		req.Header.Set("Content-Type", "application/json")
+	if kind != "" {
+		req.Header.Set("Content-Type", kind)
 	}
 	resp, err := nodeClient.Do(req)
 	if err == nil {
@@ -150,7 +159,7 @@ func askOne(cmd *cobra.Command, method, addr, path string, send []byte, timeout 
 		if errors.As(err, &why) {
 			err = why.Err
 		}
-		if ctx.Err() != nil && cmd.Context().Err() == nil {
+		if ctx.Err() != nil && parent.Err() == nil {
 			err = fmt.Errorf("no answer within %s", timeout)
 		}
 		return 0, nil, err

@@ -35,6 +35,30 @@ func (s *Store) AllocProducerIDs(ctx context.Context, n int64) (first int64, err
 	return first, nil
 }
 
+// RaiseProducerIDs has AllocProducerIDs begin at floor or above from now on.
+// Errors: ErrFrozen, ErrUnavailable.
+func (s *Store) RaiseProducerIDs(ctx context.Context, floor int64) error {
+	was := s.floor(func(v *View) Counter { return v.ProducerIDs }, &s.ownProducers)
+	err := s.swap(ctx, s.keys.ProducerIDs(), nil, func(kv *mvccpb.KeyValue, _ result) ([]byte, error) {
+		c, err := s.decodeCounter(s.keys.ProducerIDs(), kv, was)
+		if err != nil {
+			return nil, err
+		}
+		if c.Next >= floor {
+			return nil, errUnchanged
+		}
+		return Encode(Counter{Next: floor})
+	})
+	if err == errUnchanged {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("raise the producer ids to %d: %w", floor, err)
+	}
+	s.raise(&s.ownProducers, floor)
+	return nil
+}
+
 // AllocNodeID takes the next free node id: one that was never handed out, is
 // not registered now and holds no replica. Errors: ErrFrozen, ErrUnavailable.
 func (s *Store) AllocNodeID(ctx context.Context) (id int32, err error) {

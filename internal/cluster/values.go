@@ -46,6 +46,7 @@ type Node struct {
 	Listeners   map[string]string `json:"listeners,omitempty"` // named Kafka listeners
 	Rack        string            `json:"rack,omitempty"`
 	Version     string            `json:"version,omitempty"`
+	Level       int               `json:"level,omitempty"` // see Level
 	PID         int               `json:"pid,omitempty"`
 	Started     time.Time         `json:"started"`
 	State       string            `json:"state"`

@@ -13,6 +13,14 @@
 //	GET /debug/pprof/  only with Options.Pprof
 //	GET /, /ui/, /api/dashboard/  the dashboard: internal/dashboard
 //
+// With Options.Refiller, for raftsman backup restore:
+//
+//	GET  /partition/refill          ?topic=NAME&partition=N: RefillState
+//	POST /partition/refill/begin    RefillRequest: an empty partition begins there
+//	POST /partition/refill/batches  ?topic=NAME&partition=N&token=N: record batches
+//	POST /partition/refill/end      RefillRequest: it takes records from producers
+//	POST /producer-ids/floor        ProducerFloor
+//
 // With Options.Operator also, all in JSON:
 //
 //	GET  /health.json      what is wrong and what to do: a health.Report
@@ -28,8 +36,9 @@
 // # Errors
 //
 // An error of these is {"error":"…","remedy":"…"}: 400 a request that makes no
-// sense, 403 from a web page, 404, 405, 409 an id that is taken or an operation
-// that has ended, 413, 415 not application/json, 503 with Retry-After while etcd
+// sense, 403 from a web page, 404, 405, 409 an id that is taken, an operation
+// that has ended or a partition that is not empty, 413, 415 not application/json,
+// 421 another node leads the partition, 503 with Retry-After while etcd
 // is away or the metadata frozen. After a 503 the change may have been made or
 // not: ask again under the same id.
 //
@@ -37,7 +46,7 @@
 //
 // A browser on the operator's machine reaches this port on behalf of any page
 // that is open in it. Nothing here is made for pages, so what changes something
-// needs Content-Type: application/json, which other origins can't send without
+// needs Content-Type: application/json (application/octet-stream for batches), which other origins can't send without
 // being asked first, and no Origin or Sec-Fetch-Site header, which all browsers
 // send and pages can't leave out (also not after DNS rebinding).
 //

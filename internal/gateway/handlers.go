@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +43,9 @@ func handler(opts Options, m *metrics) http.Handler {
 	if opts.Recovery != nil {
 		recovery(mux, opts)
 	}
+	if opts.Refiller != nil {
+		refill(mux, opts)
+	}
 	if opts.Operator != nil {
 		operator(mux, opts)
 	}
@@ -66,11 +70,10 @@ func handler(opts Options, m *metrics) http.Handler {
 	counted := m.count(mux)
 	limited := http.MaxBytesHandler(counted, maxBody)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, path := range opts.APIPaths {
-			if strings.HasPrefix(r.URL.Path, path) {
-				counted.ServeHTTP(w, r)
-				return
-			}
+		own := func(path string) bool { return strings.HasPrefix(r.URL.Path, path) } // they have bounds of their own
+		if r.URL.Path == fillPath || slices.ContainsFunc(opts.APIPaths, own) {
+			counted.ServeHTTP(w, r)
+			return
 		}
 		limited.ServeHTTP(w, r)
 	})

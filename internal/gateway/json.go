@@ -89,15 +89,19 @@ func explained(err error) *Error {
 }
 
 // byProgram refuses what a web page may have sent: see the package's comment.
-func byProgram(r *http.Request) error {
+func byProgram(r *http.Request) error { return byProgramAs(r, "application/json") }
+
+// byProgramAs is byProgram for another content type, one that a page can't send
+// without being asked first.
+func byProgramAs(r *http.Request, want string) error {
 	if origin := r.Header.Get("Origin"); origin != "" {
 		return refusal(http.StatusForbidden, fmt.Sprintf("this comes from a web page (Origin %.100q)", origin), "use raftsman, or curl")
 	}
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return refusal(http.StatusForbidden, fmt.Sprintf("this comes from a web page (Sec-Fetch-Site %.20q)", site), "use raftsman, or curl")
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return refusal(http.StatusUnsupportedMediaType, fmt.Sprintf("the content type is %.100q", r.Header.Get("Content-Type")), "send Content-Type: application/json")
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != want {
+		return refusal(http.StatusUnsupportedMediaType, fmt.Sprintf("the content type is %.100q", r.Header.Get("Content-Type")), "send Content-Type: "+want)
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ type Options struct {
 	Evidence func() (any, error)
 	// Recovery serves /partition/recover. Default: no such path.
 	Recovery *Recovery
+	// Refiller fills partitions from a backup. Default: no such paths.
+	Refiller Refiller
 	// Operator serves the paths for operators. Default: no such paths.
 	Operator Operator
 	// Verify compares the replicas of the cluster for POST /cluster/verify, whose

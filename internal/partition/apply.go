@@ -60,7 +60,12 @@ func (p *Partition) applyCommand(l *raft.Log) (*outcome, error) {
 	if err := p.ensureLog(); err != nil {
 		return nil, err
 	}
+	if p.state.refill != 0 && closedToRefill(c.kind) {
+		return &outcome{err: ErrRefilling}, nil
+	}
 	switch c.kind {
+	case kindRefillBegin, kindRefill, kindRefillEnd:
+		return p.applyRefill(l, c)
 	case kindBatches:
 		return p.applyBatches(l, c)
 	case kindTermBatches:
@@ -92,6 +97,11 @@ func (p *Partition) applyCommand(l *raft.Log) (*outcome, error) {
 		p.noteCompaction(c)
 	}
 	return &outcome{}, nil
+}
+
+// closedToRefill tells the entries that mean nothing while a partition is filled.
+func closedToRefill(k kind) bool {
+	return k == kindBatches || k == kindTermBatches || k == kindLogStart || k == kindCompact
 }
 
 func (p *Partition) setSegmentBytes(n int64) error {
@@ -203,6 +213,7 @@ func (p *Partition) Snapshot() (raft.FSMSnapshot, error) {
 		ActiveSince:  p.state.active.since,
 		Compactions:  p.state.compactions.pending(p.log),
 		CompactSeq:   p.state.compactions.seq,
+		Refill:       p.state.refill,
 	}.versioned()}, nil
 }
 
@@ -245,6 +256,7 @@ func (p *Partition) restore(m Manifest) error {
 		epoch: m.Epoch, epochs: m.Epochs, reached: m.Reached, segmentBytes: m.SegmentBytes,
 		producers:   restoreProducers(m.Producers, m.ExpiredID),
 		compactions: compactions{seq: m.CompactSeq, list: m.Compactions},
+		refill:      m.Refill,
 	}
 	if err := p.openLog(m.Log); err != nil {
 		return err

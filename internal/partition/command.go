@@ -20,8 +20,12 @@ const (
 	kindTermBatches kind = 7
 	kindRoll        kind = 8
 	kindCompact     kind = 9
+	// These fill an empty partition from a backup.
+	kindRefillBegin kind = 10
+	kindRefill      kind = 11
+	kindRefillEnd   kind = 12
 
-	lastKind = kindCompact
+	lastKind = kindRefillEnd
 )
 
 const (
@@ -40,7 +44,7 @@ func args(k kind) int {
 	switch k {
 	case kindBatches:
 		return 0
-	case kindReached, kindCompact:
+	case kindReached, kindCompact, kindRefillBegin, kindRefillEnd:
 		return 2
 	default:
 		return 1

@@ -27,6 +27,9 @@
 //	kind 7 term batches   i64 term             data: record batches, void in another term
 //	kind 8 roll           i64 base offset      seal the active segment, if it begins there
 //	kind 9 compact        i64 offset up to which, i64 ms that new tombstones stay
+//	kind 10 refill begin  i64 token, i64 offset   an empty partition begins there
+//	kind 11 refill        i64 token               data: record batches with their offsets
+//	kind 12 refill end    i64 log start, i64 next offset
 //
 // Integers are big endian.
 //
@@ -44,6 +47,15 @@
 // the same everywhere: replicas end with the same files, at different times. What
 // was noted and not carried out yet is in the manifest. By the entry's time
 // tombstones come and go.
+//
+// # Refill
+//
+// An empty partition is filled from a backup (refill.go): it begins at the first
+// offset of the backup, takes batches at the offsets that they carry, gaps included,
+// and nothing else, and at the end gets its log start and next offset. Meanwhile it
+// is read as any other. The token says which backup it is, so that whoever was
+// interrupted goes on, and nobody fills in something else. Leader epochs are those
+// of the group that it is filled into. Of producers nothing is remembered.
 //
 // # Manifests
 //

@@ -58,7 +58,7 @@ func untilTurn(now time.Time, replica uint64, every time.Duration) time.Duration
 func (p *Partition) upkeep() (due [][]byte) {
 	s, now, size := p.currentSettings(), p.cfg.Now(), p.segmentBytes()
 	p.applyMu.Lock()
-	if p.log == nil || p.broken != nil {
+	if p.log == nil || p.broken != nil || p.state.refill != 0 {
 		p.applyMu.Unlock()
 		return nil
 	}

@@ -25,20 +25,26 @@ type Manifest struct {
 	// the number of the last that was decided.
 	Compactions []Compaction `json:"compactions,omitempty"`
 	CompactSeq  int64        `json:"compact_seq,omitempty"`
+	// Refill is set while the partition is filled from a backup, and says from which.
+	Refill int64 `json:"refill,omitempty"`
 }
 
 const (
-	// manifestVersion 2 has generations of segments and compactions. A manifest
-	// without any is written as version 1, which older programs read.
-	manifestVersion = 2
+	// manifestVersion 2 has generations of segments and compactions, 3 a refill. A
+	// manifest without any is written as version 1, which older programs read.
+	manifestVersion = 3
 	maxManifest     = 64 << 20 // bytes
 )
 
 // versioned gives a manifest the lowest version that tells all that is in it.
 func (m Manifest) versioned() Manifest {
-	m.Version = manifestVersion
-	if m.Log.Plain() && m.CompactSeq == 0 {
+	switch {
+	case m.Refill != 0:
+		m.Version = manifestVersion
+	case m.Log.Plain() && m.CompactSeq == 0:
 		m.Version = 1
+	default:
+		m.Version = 2
 	}
 	return m
 }
@@ -53,6 +59,9 @@ func DecodeManifest(b []byte) (m Manifest, err error) {
 	}
 	if m.SegmentBytes <= 0 || m.Log.Start < 0 || m.Log.Next < m.Log.Start {
 		return m, fmt.Errorf("manifest: log start %d, next offset %d and segment bytes %d do not fit", m.Log.Start, m.Log.Next, m.SegmentBytes)
+	}
+	if m.Refill < 0 {
+		return m, fmt.Errorf("manifest: refill %d does not fit", m.Refill)
 	}
 	last := m.Log.Compacted.Seq
 	for _, c := range m.Compactions {

@@ -84,6 +84,7 @@ type state struct {
 	segmentBytes int64
 	active       active
 	compactions  compactions
+	refill       int64 // token of the backup that the partition is being filled from, or 0
 }
 
 // Offsets of a partition.

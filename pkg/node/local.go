@@ -160,6 +160,7 @@ func kafkaError(err error) error {
 		{partition.ErrInvalidRecord, kerr.InvalidRecord},
 		{partition.ErrPolicy, kerr.PolicyViolation},
 		{partition.ErrBusy, kerr.RequestTimedOut},
+		{partition.ErrRefilling, kerr.NotEnoughReplicas}, // clients try again, here
 		{partition.ErrStorage, kerr.KafkaStorageError},
 		{partition.ErrClosed, kerr.NotLeaderForPartition},
 		{seglog.ErrInconsistent, kerr.InvalidRecord},

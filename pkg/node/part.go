@@ -88,7 +88,7 @@ func (n *Node) self() cluster.Node {
 	}
 	me := cluster.Node{
 		Node: n.ID(), Incarnation: n.dir.id.Incarnation, Kafka: n.kafkaLns[0].Advertised, HTTP: httpAddr, Peer: peer,
-		Rack: n.cfg.Rack, Version: n.cfg.Version, PID: os.Getpid(), Started: n.started.UTC().Truncate(time.Second),
+		Rack: n.cfg.Rack, Version: n.cfg.Version, Level: cluster.Level, PID: os.Getpid(), Started: n.started.UTC().Truncate(time.Second),
 		State: n.state(), Leads: n.leaders.count(), Replicas: n.replicas.count(),
 		Load: n.load.note(time.Now(), n.host.WrittenBytes()), SlowDiskMS: n.slow.milliseconds(),
 	}

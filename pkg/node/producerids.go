@@ -42,6 +42,7 @@ type producerIDs struct {
 	ready   idBlock   // no longer in the reserve on disk
 	reserve []idBlock // as on disk, or more
 	filling bool
+	floor   int64 // nothing below it is given out
 	wg      sync.WaitGroup
 }
 
@@ -52,6 +53,9 @@ type idBlock struct {
 }
 
 func (b idBlock) left() int64 { return b.End - b.Next }
+
+// above is what a block has from floor on.
+func (b idBlock) above(floor int64) idBlock { return idBlock{min(max(b.Next, floor), b.End), b.End} }
 
 // producerReserve is producerFile.
 type producerReserve struct {
@@ -146,6 +150,7 @@ func (p *producerIDs) local() (id int64, ok bool, err error) {
 func (p *producerIDs) strikeLocked() (b idBlock, ok bool) {
 	for len(p.reserve) > 0 {
 		first := &p.reserve[0]
+		*first = first.above(p.floor) // it may have come while the floor was raised
 		if first.left() == 0 {
 			p.reserve = p.reserve[1:]
 			continue
@@ -155,6 +160,24 @@ func (p *producerIDs) strikeLocked() (b idBlock, ok bool) {
 		return b, true
 	}
 	return b, false
+}
+
+// maxProducerFloor is far more than there will ever be, and leaves as many above it.
+const maxProducerFloor = 1 << 62
+
+// skip gives up the ids below floor that this node has.
+func (p *producerIDs) skip(floor int64) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.floor = max(p.floor, floor)
+	p.ready = p.ready.above(p.floor)
+	for i, b := range p.reserve {
+		p.reserve[i] = b.above(p.floor)
+	}
+	if err := p.saveLocked(); err != nil {
+		return fmt.Errorf("write down which producer ids are given up: %w", err)
+	}
+	return nil
 }
 
 // refill takes another block when less than one is in reserve, beside the caller.

@@ -101,3 +101,49 @@ func TestProducerReserveOfAnother(t *testing.T) {
 		}
 	}
 }
+
+// TestProducerIDFloor: below it nothing is given out any more, of what is in reserve,
+// of what is on its way, and after a restart.
+func TestProducerIDFloor(t *testing.T) {
+	fsys := vfs.NewMem()
+	if err := errors.Join(fsys.MkdirAll("d"), fsys.SyncDir("")); err != nil {
+		t.Fatal(err)
+	}
+	c := &counter{next: 1}
+	p := openIDs(fsys, c)
+	take := func() int64 {
+		t.Helper()
+		id, err := p.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	take()
+	p.close()
+	if err := p.skip(producerBlock + 7); err != nil {
+		t.Fatal(err)
+	}
+	if id := take(); id != producerBlock+7 {
+		t.Errorf("got %d, want the floor", id)
+	}
+	p.mu.Lock()
+	p.reserve = append([]idBlock{{5, 50}}, p.reserve...) // what came late
+	p.ready = idBlock{}
+	p.mu.Unlock()
+	if id := take(); id <= producerBlock+7 {
+		t.Errorf("got %d, below the floor", id)
+	}
+	p.close()
+	p = openIDs(fsys, c)
+	if id := take(); id <= producerBlock+7 {
+		t.Errorf("after a restart got %d, below the floor", id)
+	}
+	if err := p.skip(3); err != nil { // lower than what was given out
+		t.Fatal(err)
+	}
+	if id := take(); id <= producerBlock+8 {
+		t.Errorf("after a lower floor got %d", id)
+	}
+	p.close()
+}
