@@ -38,7 +38,7 @@ type config struct {
 func (cfg *config) bind(f *flag.FlagSet) {
 	f.StringVar(&cfg.workloads, "workloads", defaultWorkloads, "what to measure, by comma; name:N is a workload with N partitions\n"+workloadHelp())
 	f.StringVar(&cfg.systemNames, "systems", allSystems(), "what is measured, by comma")
-	f.StringVar(&cfg.bin, "bin", "../../bin", "directory with the programs raftsman, etcd and nats-server")
+	f.StringVar(&cfg.bin, "bin", "bin", "directory with the programs raftsman, etcd and nats-server")
 	f.StringVar(&cfg.dir, "dir", "", "directory on a real disk for the systems' data, which is removed again (default: a new one in the directory for temporary files)")
 	f.StringVar(&cfg.out, "out", "bench.jsonl", "results file, appended to")
 	f.Func("raftsman-flag", "a flag for raftsman serve, such as --wal-file-size=33554432; may be repeated", func(s string) error {
