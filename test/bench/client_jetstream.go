@@ -129,7 +129,11 @@ func (c *jsClient) offsets(ctx context.Context, partition int) (start, end int64
 		return 0, 0, err
 	}
 	state := s.CachedInfo().State
-	return int64(state.FirstSeq), int64(state.LastSeq) + 1, nil
+	end = int64(state.LastSeq) + 1
+	if state.Msgs == 0 {
+		return end, end, nil
+	}
+	return int64(state.FirstSeq), end, nil
 }
 
 // A jsProducer has a connection to each leader of its partitions, as Kafka's clients have.

@@ -14,11 +14,11 @@ import (
 )
 
 // figureOrder is in which order figures are shown.
-var figureOrder = []string{"rate", "sent", "p50_ms", "p99_ms", "gap_ms", "gap_max_ms", "node_cores", "node_mib", "servers_us", "client_us",
+var figureOrder = []string{"rate", "sent", "p50_ms", "p99_ms", "gap_ms", "gap_max_ms", "node_cores", "node_mib", "restart_s", "servers_us", "client_us",
 	"server_cores", "client_cores", "p99_ms.growth", "mib.growth", "goroutines.growth", "failed", "resent"}
 
 // ratioOf are the figures whose ratio to raftsman's is shown.
-var ratioOf = []string{"rate", "p50_ms", "p99_ms", "gap_ms", "node_cores", "servers_us"}
+var ratioOf = []string{"rate", "p50_ms", "p99_ms", "gap_ms", "node_cores", "restart_s", "servers_us"}
 
 // A summary is of the rounds that count, of one workload and system.
 type summary struct {

@@ -49,6 +49,7 @@ var limits = []limit{
 	{workload: "failover:10000", figure: "gap_max_ms", most: true, bound: 3000, worst: true},
 
 	{workload: "idle:1000", figure: "node_cores", most: true, bound: 0.03},
+	{workload: "idle:10000", figure: "restart_s", most: true, bound: 30},
 
 	{workload: "soak:16", figure: "p99_ms.growth", most: true, bound: 1.2},
 	{workload: "soak:16", figure: "mib.growth", most: true, bound: 1.1},

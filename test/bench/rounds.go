@@ -140,18 +140,21 @@ func (e *env) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.settled(ctx, limit)
+	_, err = e.settled(ctx, limit)
+	return err
 }
 
-// settled waits until all partitions have a leader and no replica is behind.
-func (e *env) settled(ctx context.Context, limit time.Duration) error {
-	return e.ps.until(ctx, "all replicas", limit, func(ctx context.Context) error {
-		leaders, err := e.client.leaders(ctx)
+// settled waits until all partitions have a leader and no replica is behind, and returns the
+// leaders.
+func (e *env) settled(ctx context.Context, limit time.Duration) (leaders []int, err error) {
+	err = e.ps.until(ctx, "all replicas", limit, func(ctx context.Context) (err error) {
+		leaders, err = e.client.leaders(ctx)
 		if err == nil && len(leaders) != e.partitions {
 			err = fmt.Errorf("%d of %d partitions", len(leaders), e.partitions)
 		}
 		return err
 	})
+	return leaders, err
 }
 
 // measure counts what is used while f runs. Several spans add up.

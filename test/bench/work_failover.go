@@ -49,10 +49,7 @@ func failover(ctx context.Context, e *env) (figures, error) {
 // kill kills a leader, returns the longest time without an acknowledgement that any partition
 // had of it, and has the node back.
 func kill(ctx context.Context, e *env, l *load) (gap time.Duration, err error) {
-	if err := e.settled(ctx, 5*time.Minute); err != nil {
-		return 0, err
-	}
-	leaders, err := e.client.leaders(ctx)
+	leaders, err := e.settled(ctx, 5*time.Minute)
 	if err != nil {
 		return 0, err
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A workload is what is done in a round, with partitions that are there and empty.
@@ -150,33 +149,4 @@ func single(ctx context.Context, e *env) (figures, error) {
 func connections(ctx context.Context, e *env) (figures, error) {
 	n := e.cfg.connections
 	return e.loaded(ctx, loading{lanes: n, window: n, clients: n})
-}
-
-// idle writes a message to each partition, and then leaves them alone.
-func idle(ctx context.Context, e *env) (figures, error) {
-	l, err := startLoad(ctx, e, loading{window: e.partitions, clients: e.cfg.clients, limit: 1})
-	if err != nil {
-		return nil, err
-	}
-	if err := l.complete(ctx, 5*time.Minute); err != nil {
-		return nil, err
-	}
-	if err := pass(ctx, e.cfg.settle); err != nil {
-		return nil, err
-	}
-	if err := e.measure(func() error { return pass(ctx, e.cfg.round) }); err != nil {
-		return nil, err
-	}
-	nodes := float64(len(e.ps.nodes()))
-	f := figures{"node_cores": e.used.Roles["node"] / e.used.Seconds / nodes}
-	var bytes float64
-	for _, p := range e.ps.nodes() {
-		b, err := p.resident()
-		if err != nil {
-			return nil, err
-		}
-		bytes += b
-	}
-	f["node_mib"] = bytes / nodes / (1 << 20)
-	return f, nil
 }
