@@ -43,6 +43,7 @@ test-system: build build-etcd ## tests with real processes, clients and containe
 	./test/system/prepare.sh
 	./test/failures.sh go test -tags system -count=1 -parallel 3 -timeout 30m -v ./test/system/...
 	$(MAKE) --no-print-directory test-clients
+	$(MAKE) --no-print-directory test-bench
 
 .PHONY: test-clients
 test-clients: build build-etcd ## real clients against three nodes; needs root and a C compiler; RAFTSMAN_MINUTES=10: for longer
@@ -64,8 +65,21 @@ fuzz-planted: ## plant known bugs in copies of the code; the fuzz targets must f
 	@./test/fuzz/planted.sh
 
 .PHONY: bench
-bench: ## Go benchmarks of each hop, with allocations
-	go test -run '^$$' -bench . -benchmem ./internal/... ./pkg/...
+bench: ## Go benchmarks of each hop against another commit; ARGS='-base COMMIT -packages ./internal/wal'
+	cd test/bench && go run . hops $(ARGS)
+
+.PHONY: build-bench
+build-bench: build build-etcd ## build bin/bench and bin/nats-server, which it measures raftsman beside
+	cd test/bench && CGO_ENABLED=0 go build -trimpath -o ../../bin/nats-server github.com/nats-io/nats-server/v2
+	cd test/bench && CGO_ENABLED=0 go build -o ../../bin/bench .
+
+.PHONY: bench-peers
+bench-peers: build-bench ## raftsman beside JetStream and a Kafka server in memory, for hours; ARGS='-round 10s', as bench run -help
+	bin/bench run $(ARGS)
+
+.PHONY: test-bench
+test-bench: build-bench ## tests of the bench: its arithmetic, and a short round of each system
+	cd test/bench && go vet ./... && ../failures.sh go test -count=1 -timeout 10m -v ./...
 
 .PHONY: image
 image: build ## build the container image raftsman:dev from bin/raftsman
