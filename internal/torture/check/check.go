@@ -29,7 +29,8 @@ type Report struct {
 	Partitions int            `json:"partitions"`
 	Unread     []string       `json:"unread,omitempty"` // partitions that no final read has covered
 	Faults     int            `json:"faults"`
-	Seconds    float64        `json:"seconds"` // of the history
+	Former     int            `json:"former_leaders_answers"` // that did not show what was known by then
+	Seconds    float64        `json:"seconds"`                // of the history
 	Violations []Violation    `json:"violations"`
 	NotListed  int            `json:"violations_not_listed,omitempty"`
 }
@@ -47,7 +48,6 @@ type Checker struct {
 	parts   map[key]*part
 	dropped map[string]bool // topics whose deletion has begun
 	groups  map[groupKey]*committed
-	winners map[int64]int32
 	open    map[int64]*pending
 }
 
@@ -61,6 +61,7 @@ type pending struct {
 	history.Event
 	known      int64 // the partition's, then
 	startFloor int64
+	toldStart  int64 // log start, by leaders up to the operation's term
 	floor      int64 // the group's
 }
 
@@ -69,7 +70,7 @@ func New() *Checker {
 	return &Checker{
 		report:  Report{Operations: make(map[string]int), Violations: []Violation{}},
 		clients: make(map[string]*client), parts: make(map[key]*part), dropped: make(map[string]bool),
-		groups: make(map[groupKey]*committed), winners: make(map[int64]int32), open: make(map[int64]*pending),
+		groups: make(map[groupKey]*committed), open: make(map[int64]*pending),
 	}
 }
 
@@ -83,8 +84,8 @@ func File(path string) (history.Header, *Report, error) {
 	return h, c.Finish(), nil
 }
 
-// Violated says whether there is a violation already.
-func (c *Checker) Violated() bool { return len(c.report.Violations) > 0 }
+// Found is the number of violations so far.
+func (c *Checker) Found() int { return len(c.report.Violations) + c.report.NotListed }
 
 // Add takes the next event.
 func (c *Checker) Add(e history.Event) {
@@ -113,6 +114,7 @@ func (c *Checker) begin(e history.Event) {
 	if e.Topic != "" {
 		p := c.part(e.Topic, e.Partition)
 		op.known, op.startFloor = p.known, p.startFloor
+		op.toldStart = p.told(op.Term)
 		switch e.Op {
 		case history.Produce:
 			c.beginProduce(p, op)
@@ -162,18 +164,17 @@ func (c *Checker) end(op *pending, e history.Event) {
 		c.endCommitted(op, e)
 	case history.Lead:
 		c.lead(op)
-	case history.Win:
-		if w, ok := c.winners[op.Term]; ok && w != op.Node {
-			c.violate("two-winners", op, e.T, -1, "nodes %d and %d have both won at revision %d", w, op.Node, op.Term)
-		}
-		c.winners[op.Term] = op.Node
 	}
 }
 
 // violate notes a violation that an operation shows.
 func (c *Checker) violate(kind string, op *pending, t, offset int64, format string, args ...any) {
-	c.note(Violation{Kind: kind, Topic: op.Topic, Partition: op.Partition, Group: op.Group, Offset: offset, T: t, Ops: []int64{op.ID},
-		Text: fmt.Sprintf("%s %d by %s: ", op.Op, op.ID, cmp.Or(op.Client, "-")) + fmt.Sprintf(format, args...)})
+	c.note(violation(kind, op, t, offset, format, args...))
+}
+
+func violation(kind string, op *pending, t, offset int64, format string, args ...any) Violation {
+	return Violation{Kind: kind, Topic: op.Topic, Partition: op.Partition, Group: op.Group, Offset: offset, T: t, Ops: []int64{op.ID},
+		Text: fmt.Sprintf("%s %d by %s: ", op.Op, op.ID, cmp.Or(op.Client, "-")) + fmt.Sprintf(format, args...)}
 }
 
 func (c *Checker) note(v Violation) {
@@ -211,4 +212,3 @@ func (c *Checker) Finish() *Report {
 	slices.SortStableFunc(c.report.Violations, func(a, b Violation) int { return cmp.Compare(a.T, b.T) })
 	return &c.report
 }
-

@@ -16,7 +16,9 @@
 //     idempotent producers. One that was refused for sure is never there.
 //   - Real time: an append gets a higher offset than everything that anybody knew to
 //     be committed when it began, by an acknowledgement, a read or a high watermark.
-//     A read from the leader shows a high watermark above all that.
+//     A read from a leader shows a high watermark above all of that which was written
+//     in its term or before. (A former leader that does not know of its successor yet
+//     may answer without what came after; the report counts that.)
 //   - An idempotent producer's acknowledged records lie in the order of their numbers.
 //   - Reads have no gaps, and begin where they were asked to, unless a deletion that
 //     had begun by then explains it. Log start does not go back, and not beyond what
@@ -26,8 +28,7 @@
 //     what somebody committed; a commit of which nobody knows the end may come true at
 //     any time. A member of a group begins no later than at the highest offset that
 //     was committed.
-//   - An election revision has one winner; in the end replicas are equal, and the
-//     cluster works again.
+//   - In the end replicas are equal, and the cluster works again.
 //
 // The offsets of a partition are no more than the appends that were begun, so that a
 // history can't make the checker allocate more than its own size.

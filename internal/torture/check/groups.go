@@ -30,6 +30,9 @@ func (c *Checker) beginGroup(op *pending) {
 	if op.Op == history.Commit {
 		g.ceil = max(g.ceil, op.Offset)
 		g.maybe[op.Offset]++
+		if op.Reset { // it may come true, whatever is told of it
+			g.floor = min(g.floor, op.Offset)
+		}
 	}
 }
 

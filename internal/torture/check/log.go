@@ -36,6 +36,8 @@ type part struct {
 	finalTo    int64
 	finalHigh  int64
 	queries    []query
+	suspicions []suspicion
+	starts     map[int64]int64 // log start as leaders told it, by term
 }
 
 // slot is an offset.
@@ -48,6 +50,15 @@ type slot struct {
 
 func (s slot) record() history.Record { return history.Record{Client: s.client.name, N: s.n} }
 
+// suspicion is an answer of a leader that does not show what was known. It may have
+// been a former leader, which did not know yet that there was another one; not if
+// what it lacks was written in its own term, or before.
+type suspicion struct {
+	Violation
+	offset int64 // the first that it lacks
+	term   int64
+}
+
 // query is a question for a time, judged when all records are known.
 type query struct {
 	op     *pending
@@ -59,7 +70,7 @@ func (c *Checker) part(topic string, partition int32) *part {
 	k := key{topic, partition}
 	p := c.parts[k]
 	if p == nil {
-		p = &part{key: k, leaders: make(map[int64]int32), finalFrom: -1}
+		p = &part{key: k, leaders: make(map[int64]int32), starts: make(map[int64]int64), finalFrom: -1}
 		c.parts[k] = p
 	}
 	return p
@@ -86,6 +97,9 @@ func (c *Checker) endProduce(op *pending, e history.Event) {
 	}
 	r, p := &cl.records[op.N], c.part(op.Topic, op.Partition)
 	r.is = e.Is
+	if e.Out {
+		c.violate("producer-forgotten", op, e.T, -1, "an idempotent producer with one append under way was refused: %s", e.Text)
+	}
 	switch e.Is {
 	case history.OK:
 		c.report.Records++
@@ -194,6 +208,14 @@ func (c *Checker) finishPart(p *part) {
 		epoch = max(epoch, s.epoch)
 	}
 	c.judgeTimes(p, newest)
+	for _, s := range p.suspicions {
+		if s.offset < int64(len(p.slots)) && p.slots[s.offset].epoch >= 0 && int64(p.slots[s.offset].epoch) <= s.term {
+			s.Ops = append(s.Ops, p.slots[s.offset].id)
+			c.note(s.Violation)
+		} else {
+			c.report.Former++
+		}
+	}
 	if c.dropped[p.topic] {
 		return
 	}

@@ -144,6 +144,9 @@ func (s *sim) read(p *simPart, e history.Event) {
 	if s.rnd.IntN(4) == 0 {
 		e.Via = history.Follower
 	}
+	if e.Via == history.Leader {
+		e.Term = int64(p.epoch)
+	}
 	id := s.begin(e)
 	limit := s.rnd.IntN(40)
 	if e.Offset >= 0 && e.Offset < p.start {
@@ -194,6 +197,7 @@ func (s *sim) committed(p *simPart, e history.Event) {
 
 func (s *sim) forTime(p *simPart, e history.Event) {
 	e.Op, e.Client, e.Millis = history.ForTime, "q", s.rnd.Int64N(s.t/3+5)
+	e.Term = int64(p.epoch)
 	id, got := s.begin(e), int64(-1)
 	for o := p.start; o < int64(len(p.log)); o++ {
 		if p.times[o] >= e.Millis {

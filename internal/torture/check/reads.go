@@ -8,8 +8,8 @@ import (
 func (c *Checker) endRead(op *pending, e history.Event) {
 	p := c.part(op.Topic, op.Partition)
 	if e.Out {
-		if op.Offset >= 0 && op.Offset >= p.startCeil && op.Offset <= op.known {
-			c.violate("out-of-range", op, e.T, op.Offset, "offset %d was refused as out of range, though log start is at most %d and %d was known to be there", op.Offset, p.startCeil, op.known)
+		if op.Via != history.Follower && op.Offset >= p.startCeil && op.Offset <= op.known {
+			p.suspect(op.Offset-1, op.Term, "out-of-range", op, e.T, op.Offset, "offset %d was refused as out of range, though log start is at most %d and %d was known to be there", op.Offset, p.startCeil, op.known)
 		}
 		return
 	}
@@ -31,7 +31,7 @@ func (c *Checker) endRead(op *pending, e history.Event) {
 		case run.At > next && run.At > p.startCeil:
 			c.violate("gap", op, e.T, next, "offset %d was read where %d was to come: the records between are missing", run.At, next)
 		}
-		if run.At < op.startFloor && op.Via == history.Leader {
+		if run.At < op.startFloor && op.Via == history.Final {
 			c.violate("start-went-back", op, e.T, run.At, "offset %d was read, after everything below %d had been deleted", run.At, op.startFloor)
 		}
 		for j, rec := range run.Records {
@@ -67,17 +67,45 @@ func (c *Checker) seen(p *part, op *pending, e history.Event) {
 		p.known = max(p.known, e.High)
 		return
 	}
-	if e.High < op.known {
-		kind := "stale-read"
-		if op.Via == history.Final {
-			kind = "lost"
-		}
-		c.violate(kind, op, e.T, e.High, "the leader's high watermark is %d; before it was asked, everything below %d was known to be committed", e.High, op.known)
+	const stale = "the leader's high watermark is %d; before it was asked, everything below %d was known to be committed"
+	switch {
+	case e.High >= op.known:
+	case op.Via == history.Final:
+		c.violate("lost", op, e.T, e.High, stale, e.High, op.known)
+	default:
+		p.suspect(e.High, op.Term, "stale-read", op, e.T, e.High, stale, e.High, op.known)
 	}
-	if e.Start < op.startFloor {
-		c.violate("start-went-back", op, e.T, e.Start, "log start is %d; before it was asked, everything below %d had been deleted", e.Start, op.startFloor)
+	if floor := op.lowest(); e.Start < floor {
+		c.violate("start-went-back", op, e.T, e.Start, "log start is %d; before it was asked, everything below %d had been deleted", e.Start, floor)
+	}
+	if op.Term > 0 {
+		p.starts[op.Term] = max(p.starts[op.Term], e.Start)
 	}
 	p.known, p.startFloor = max(p.known, e.High), max(p.startFloor, min(e.Start, p.startCeil))
+}
+
+// lowest is the log start that a leader of the operation's term can't be below. A
+// deletion does not say in which term it was done.
+func (op *pending) lowest() int64 {
+	if op.Via == history.Final {
+		return op.startFloor
+	}
+	return op.toldStart
+}
+
+// suspect notes an answer that only a former leader may give.
+func (p *part) suspect(lacks, term int64, kind string, op *pending, t, offset int64, format string, args ...any) {
+	p.suspicions = append(p.suspicions, suspicion{violation(kind, op, t, offset, format, args...), max(lacks, 0), term})
+}
+
+// told is the highest log start that leaders up to a term have told.
+func (p *part) told(term int64) (start int64) {
+	for t, s := range p.starts {
+		if t <= term {
+			start = max(start, s)
+		}
+	}
+	return start
 }
 
 // covered notes how far the final reads have come.
@@ -118,7 +146,10 @@ func (c *Checker) judgeTimes(p *part, newest []int64) {
 	for _, q := range p.queries {
 		at, want := q.offset, q.op.Millis
 		if at < 0 { // no record is as new
-			at = q.op.known
+			at = min(q.op.known, int64(len(p.slots)))
+			for at > 0 && (p.slots[at-1].epoch < 0 || int64(p.slots[at-1].epoch) > q.op.Term) {
+				at-- // written after the term of the leader that was asked, maybe
+			}
 		} else if at < int64(len(p.slots)) && p.slots[at].client != nil {
 			if s := p.slots[at]; s.client.records[s.n].millis < want {
 				c.violate("time", q.op, q.op.T, at, "asked for the time %d, got offset %d with %d", want, at, s.client.records[s.n].millis)

@@ -29,13 +29,15 @@ type Kind string
 // Kinds of operations, with the fields that count.
 const (
 	// Produce appends record N of its client to a partition; at the end, Offset.
-	// Once: by an idempotent producer, whose records keep their order.
+	// Once: by an idempotent producer, whose records keep their order; Out: it was told
+	// that it is not known any more.
 	Produce Kind = "produce"
 	// Read reads a partition from Offset, or from FromStart or FromCommitted; Via
-	// says how. At the end, Runs, and from replicas Start and High, or Out if the
-	// offset was refused as out of range.
+	// says how, Term is the leader epoch that the client asked for. At the end, Runs,
+	// and from replicas Start and High, or Out if the offset was refused as out of
+	// range.
 	Read Kind = "read"
-	// Bounds asks the leader for the log start and the high watermark: Start, High.
+	// Bounds asks the leader of Term for the log start and the high watermark: Start, High.
 	Bounds Kind = "bounds"
 	// ForTime asks for the first offset whose record is not older than Millis.
 	ForTime Kind = "for-time"
@@ -50,16 +52,12 @@ const (
 	Drop   Kind = "delete-topic"
 	// Lead is an observation: Node leads the partition in Term.
 	Lead Kind = "lead"
-	// Win is an observation: Node has won at etcd's revision Term.
-	Win Kind = "win"
 	// Fault is something that the nemesis does, from its begin to its end; Text says what.
 	Fault Kind = "fault"
 	// Recover waits until everything works again after the last fault.
 	Recover Kind = "recover"
 	// Verify compares the replicas: Differences.
 	Verify Kind = "verify"
-	// Admin is an operator's change to the cluster; Text says which.
-	Admin Kind = "admin"
 )
 
 // Where a Read begins that has no offset.
