@@ -9,9 +9,9 @@ import (
 
 // Small files, so that a short run fills, rolls, recycles and removes many.
 const (
-	segmentBytes  = 1 << 20
-	walFileSize   = 2 << 20
-	walSizeLimit  = 32 << 20
+	segmentBytes  = 256 << 10
+	walFileSize   = 1 << 20
+	walSizeLimit  = 16 << 20
 	offsetsTopics = 4
 )
 

@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,11 +10,14 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/raftsman/raftsman/pkg/node"
 )
 
 // process is a node in a process of its own.
 type process struct {
 	cmd  *exec.Cmd
+	log  string
 	done chan struct{}
 }
 
@@ -23,12 +27,12 @@ func startProcess(m *member) (engine, error) {
 		return nil, err
 	}
 	defer log.Close()
-	p := &process{done: make(chan struct{})}
+	p := &process{log: m.processLog, done: make(chan struct{})}
 	p.cmd = exec.Command(m.program, "serve", "--node-id", fmt.Sprint(m.id), "--data-dir", m.dir, "--cluster", clusterName,
 		"--rack", m.nodeRack, "--etcd-endpoints", m.etcd, "--kafka-addr", m.kafka, "--http-addr", m.web,
 		"--peer-addr", m.peer, "--peer-advertise", m.advertise, "--session-ttl", sessionTTL.String(), "--leader-return-delay", "0",
-		"--replica-selector", "rack", "--segment-bytes", fmt.Sprint(segmentBytes), "--wal-file-size", fmt.Sprint(walFileSize),
-		"--wal-size-limit", fmt.Sprint(walSizeLimit), "--drain-timeout", "5s", "--min-free-disk", "0",
+		"--replica-selector", node.ReadRack, "--segment-bytes", fmt.Sprint(segmentBytes), "--wal-file-size", fmt.Sprint(walFileSize),
+		"--wal-size-limit", fmt.Sprint(walSizeLimit), "--drain-timeout", "5s", "--min-free-disk", "-1",
 		"--offsets-topic-partitions", fmt.Sprint(offsetsTopics), "--group-initial-rebalance-delay", "0")
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // a Ctrl-C is not theirs
@@ -88,7 +92,9 @@ func (p *process) goOn() error  { return p.cmd.Process.Signal(syscall.SIGCONT) }
 func (p *process) ended() error {
 	select {
 	case <-p.done:
-		return fmt.Errorf("process %d: %s", p.cmd.Process.Pid, p.cmd.ProcessState)
+		said, _ := os.ReadFile(p.log) // what there is
+		said = bytes.TrimSpace(said[max(0, len(said)-300):])
+		return fmt.Errorf("process %d: %s, after it said: %s", p.cmd.Process.Pid, p.cmd.ProcessState, said)
 	default:
 		return nil
 	}
