@@ -83,6 +83,7 @@ The history, the data of a cluster that was made, and pictures of violations go 
 	flags.StringSliceVar(&f.Nemesis, "nemesis", nil, "faults to choose from, or none: restart, partition, one-way, flap, delay, loss, reset, etcd, lease, kill, pause (the latter two with --processes), transfer, move, disconnect, command (default: all that can be)")
 	flags.StringVar(&f.NemesisCommand, "nemesis-command", "", "a fault of your own, run by sh with RAFTSMAN_FAULT=begin, later =end, and a number in RAFTSMAN_RANDOM")
 	flags.DurationVar(&f.Recovery, "recovery", 2*time.Minute, "how long the cluster may take to be well after the last fault")
+	flags.BoolVar(&f.FailFast, "fail-fast", false, "end at the first violation")
 	flags.BoolVar(&f.processes, "processes", false, "run each node as a process of this binary")
 	flags.StringVar(&f.program, "program", "", "the raftsman that --processes runs (default: this one)")
 	flags.StringVar(&f.dir, "dir", "", "an empty directory for history, pictures and data (default: a temporary one)")
@@ -210,7 +211,7 @@ func (f *tortureFlags) directory() (dir string, cleanUp func(), err error) {
 // again is the command line that makes the same choices.
 func (f *tortureFlags) again(cmd *cobra.Command) string {
 	line := []string{"raftsman torture", fmt.Sprint("--seed ", f.Seed)}
-	for _, name := range []string{"brokers", "http", "duration", "nodes", "partitions", "rate", "nemesis", "nemesis-command", "processes", "recovery"} {
+	for _, name := range []string{"brokers", "http", "duration", "nodes", "partitions", "rate", "nemesis", "nemesis-command", "processes", "program", "recovery", "fail-fast"} {
 		if flag := cmd.Flags().Lookup(name); flag.Changed {
 			value := strings.Trim(flag.Value.String(), "[]")
 			if strings.ContainsAny(value, " '\"$;&|()<>") {

@@ -27,6 +27,8 @@ type Config struct {
 	History        string         // a file that does not exist yet
 	Header         history.Header // what is put into it
 	Logger         *slog.Logger
+	// FailFast ends the run at the first violation.
+	FailFast bool
 	// Progress is told how it goes once a second. It may be nil.
 	Progress func(Progress)
 }
@@ -57,6 +59,7 @@ type run struct {
 	checker *check.Checker
 	now     Progress
 	pending map[int64]bool // appends under way
+	enough  func()         // ends the faults
 }
 
 // Run runs the workload and the faults against a target, and returns the verdict.
@@ -90,6 +93,9 @@ func (r *run) saw(e history.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.checker.Add(e)
+	if r.FailFast && r.checker.Found() > 0 && r.enough != nil {
+		r.enough()
+	}
 	switch {
 	case e.Is == "" && e.Op == history.Fault:
 		r.now.Faults++
@@ -103,6 +109,13 @@ func (r *run) saw(e history.Event) {
 		}
 		delete(r.pending, e.ID)
 	}
+}
+
+// failed says that a violation ends the run.
+func (r *run) failed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.FailFast && r.checker.Found() > 0
 }
 
 func (r *run) phase(name string) {
@@ -134,10 +147,16 @@ func (r *run) all(ctx context.Context, faults []fault) error {
 
 	r.phase("faults")
 	nemesis, over := context.WithTimeout(ctx, r.Duration)
+	r.mu.Lock()
+	r.enough = over
+	r.mu.Unlock()
 	err = r.nemesis(nemesis, faults)
 	over()
 	if err = errors.Join(err, ctx.Err()); err != nil {
 		return err
+	}
+	if r.failed() {
+		return nil
 	}
 	r.phase("recovery")
 	r.recover(ctx, main)
@@ -147,6 +166,9 @@ func (r *run) all(ctx context.Context, faults []fault) error {
 	timer.Stop()
 	if err = errors.Join(err, ctx.Err()); err != nil {
 		return err
+	}
+	if r.failed() {
+		return nil
 	}
 	r.phase("final reads")
 	if err := r.finals(ctx); err != nil {
