@@ -134,7 +134,7 @@ func (r *run) committer(ctx context.Context, name string, rnd *rand.Rand) error 
 	defer c.close()
 	next, coordinators := make(map[partition]int64), make(map[string]int32)
 	for r.pace(ctx, rnd) {
-		group := name
+		group := "torture-" + name
 		e := history.Event{Client: name, Group: group, Topic: r.topic, Partition: int32(rnd.IntN(r.partitions))}
 		p := partition{e.Topic, e.Partition}
 		if rnd.IntN(3) == 0 {
