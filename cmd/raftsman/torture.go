@@ -80,7 +80,7 @@ The history, the data of a cluster that was made, and pictures of violations go 
 	flags.IntVar(&f.nodes, "nodes", 3, "number of nodes of a cluster that is made")
 	flags.IntVar(&f.Partitions, "partitions", 6, "partitions of the topic that is written to")
 	flags.IntVar(&f.Rate, "rate", 300, "batches of 1 to 5 records a second, about")
-	flags.StringSliceVar(&f.Nemesis, "nemesis", nil, "faults to choose from, or none: restart, partition, one-way, flap, delay, loss, reset, etcd, lease, kill, pause (the latter two with --processes), transfer, move, disconnect, command (default: all that can be)")
+	flags.StringSliceVar(&f.Nemesis, "nemesis", nil, "faults to choose from, or none: restart, partition, one-way, flap, delay, loss, reset, etcd, lease, kill, pause (these two with --processes), wipe, bit-flip, truncate, transfer, move, disconnect, command (default: all that can be)")
 	flags.StringVar(&f.NemesisCommand, "nemesis-command", "", "a fault of your own, run by sh with RAFTSMAN_FAULT=begin, later =end, and a number in RAFTSMAN_RANDOM")
 	flags.DurationVar(&f.Recovery, "recovery", 2*time.Minute, "how long the cluster may take to be well after the last fault")
 	flags.BoolVar(&f.FailFast, "fail-fast", false, "end at the first violation")

@@ -36,7 +36,7 @@ func (r *run) admin(ctx context.Context, name string, rnd *rand.Rand) error {
 			continue
 		}
 		topic := fmt.Sprintf("%s-%d", r.topic, n)
-		if r.create(ctx, c, topic, 1+rnd.Int32N(3), nil) != nil {
+		if r.create(ctx, c, topic, 1+rnd.Int32N(3)) != nil {
 			continue
 		}
 		for range 5 {
@@ -59,12 +59,14 @@ func (r *run) admin(ctx context.Context, name string, rnd *rand.Rand) error {
 }
 
 // create makes a topic. One that exists already was made by an earlier try.
-func (r *run) create(ctx context.Context, c *client, topic string, partitions int32, configs map[string]*string) error {
+func (r *run) create(ctx context.Context, c *client, topic string, partitions int32) error {
 	id := r.hist.Begin(history.Event{Op: history.Create, Client: c.name, Topic: topic})
 	adm := kadm.NewClient(c.kafka)
 	adm.SetTimeoutMillis(int32(2 * requestTimeout.Milliseconds()))
 	create, cancel := context.WithTimeout(ctx, 4*requestTimeout)
 	defer cancel()
+	forever := "-1" // what is removed was asked for
+	configs := map[string]*string{"retention.ms": &forever, "retention.bytes": &forever}
 	_, err := adm.CreateTopic(create, partitions, int16(min(3, r.target.size())), configs, topic)
 	is := history.OK
 	if err != nil {
@@ -163,20 +165,33 @@ func (r *run) placed(ctx context.Context) ([]health.Partition, error) {
 	return ours, nil
 }
 
+// errIncomplete says that not all of every replica could be compared.
+var errIncomplete = errors.New("not all could be compared")
+
 // verify has the cluster compare its replicas.
 func (r *run) verify(ctx context.Context) error {
 	id := r.hist.Begin(history.Event{Op: history.Verify})
-	differences, first, err := r.compare(ctx)
-	if err != nil {
-		r.hist.End(id, history.Event{Is: history.Failed, Text: text(err)})
+	var e history.Event
+	err := r.until(ctx, min(r.Recovery, time.Minute), func() (err error) {
+		e.Differences, e.Text, err = r.compare(ctx, false)
+		return err
+	})
+	switch {
+	case err == nil:
+		e.Is = history.OK
+	case errors.Is(err, errIncomplete):
+		e = history.Event{Is: history.Failed, Text: text(err)}
+	default:
+		r.hist.End(id, history.Event{Is: history.Unknown, Text: text(err)})
 		return fmt.Errorf("compare the replicas: %w", err)
 	}
-	r.hist.End(id, history.Event{Is: history.OK, Differences: differences, Text: first})
+	r.hist.End(id, e)
 	return nil
 }
 
-func (r *run) compare(ctx context.Context) (differences int, first string, err error) {
-	body, err := json.Marshal(node.VerifyOptions{Topics: []string{r.topic}})
+// compare counts differences, without those that it has repaired.
+func (r *run) compare(ctx context.Context, repair bool) (differences int, first string, err error) {
+	body, err := json.Marshal(node.VerifyOptions{Topics: []string{r.topic}, Repair: repair})
 	if err != nil {
 		return 0, "", err
 	}
@@ -198,13 +213,14 @@ func (r *run) compare(ctx context.Context) (differences int, first string, err e
 		switch {
 		case e.Error != "":
 			return 0, "", errors.New(e.Error)
+		case e.Difference != nil && e.Difference.Repaired:
 		case e.Difference != nil:
 			if differences++; first == "" {
 				b, _ := json.Marshal(e.Difference)
 				first = string(b[:min(len(b), 1000)])
 			}
 		case e.Incomplete != nil:
-			return 0, "", fmt.Errorf("%s/%d could not be compared: %s", e.Incomplete.Topic, e.Incomplete.Partition, e.Incomplete.Reason)
+			return 0, "", fmt.Errorf("%w: %s/%d: %s", errIncomplete, e.Incomplete.Topic, e.Incomplete.Partition, e.Incomplete.Reason)
 		case e.Done != nil:
 			return differences, first, nil
 		}

@@ -24,6 +24,9 @@ var errNotNow = errors.New("not now")
 // faults are all that can be done to the target.
 func (r *run) faults() []fault {
 	all := r.target.faults()
+	if l, ok := r.target.(*local); ok {
+		all = append(all, r.diskFaults(l)...)
+	}
 	if len(r.target.http()) > 0 {
 		all = append(all, fault{name: "transfer", begin: r.transfer}, fault{name: "move", begin: r.move})
 	}

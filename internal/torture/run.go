@@ -133,7 +133,7 @@ func (r *run) all(ctx context.Context, faults []fault) error {
 	}
 	defer main.close()
 	r.phase("start")
-	if err := r.until(ctx, 30*time.Second, func() error { return r.create(ctx, main, r.topic, int32(r.partitions), nil) }); err != nil {
+	if err := r.until(ctx, 30*time.Second, func() error { return r.create(ctx, main, r.topic, int32(r.partitions)) }); err != nil {
 		return fmt.Errorf("create topic %s: %w", r.topic, err)
 	}
 
@@ -286,14 +286,8 @@ func (r *run) recover(ctx context.Context, c *client) {
 			return err
 		}
 		if len(r.target.http()) > 0 {
-			placed, err := r.placed(ctx)
-			if err != nil {
+			if err := r.whole(ctx); err != nil {
 				return err
-			}
-			for _, p := range placed {
-				if p.Leader <= 0 || p.Moving || len(p.InSync) < len(p.Replicas) {
-					return fmt.Errorf("%s: leader %d, replicas %v, in sync %v, moving %t", p.TP(), p.Leader, p.Replicas, p.InSync, p.Moving)
-				}
 			}
 		}
 		for ; next < int32(r.partitions); next++ {

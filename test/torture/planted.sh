@@ -31,7 +31,6 @@ for patch in "${patches[@]}"; do
 		[ -e "$f" ] && printf '%s\0' "$f"
 	done | tar -c --null -T - | tar -x -C "$work/tree"
 	(cd "$work/tree" && patch -s -p1 <"$top/$patch" && CGO_ENABLED=0 go build -buildvcs=false -o "$work/patched" ./cmd/raftsman)
-	printf '%-24s ' "$name"
 	start=$SECONDS seed=0 found=
 	while [ -z "$found" ] && [ $((SECONDS - start)) -lt "$limit" ]; do
 		seed=$((seed + 1))
@@ -49,6 +48,7 @@ for patch in "${patches[@]}"; do
 			;;
 		esac
 	done
+	printf '%-24s ' "$name"
 	if [ -z "$found" ]; then
 		echo "NOT FOUND in $((SECONDS - start)) s, $seed seeds"
 		missed=$((missed + 1))

@@ -144,6 +144,9 @@ func (c *Checker) end(op *pending, e history.Event) {
 			c.violate("not-recovered", op, e.T, -1, "the cluster does not work again after the last fault: %s", e.Text)
 		}
 	case history.Verify:
+		if e.Is == history.Failed {
+			c.violate("not-recovered", op, e.T, -1, "the replicas can't be compared: %s", e.Text)
+		}
 		if e.Is == history.OK && e.Differences > 0 {
 			c.violate("divergence", op, e.T, -1, "%d differences between replicas: %s", e.Differences, e.Text)
 		}
