@@ -64,6 +64,16 @@ fuzz: ## each fuzz target for FUZZTIME (30s); prints the hours
 fuzz-planted: ## plant known bugs in copies of the code; the fuzz targets must find each
 	@./test/fuzz/planted.sh
 
+TORTURE ?= --processes --duration 10m
+
+.PHONY: torture
+torture: build ## torture a cluster of processes for ten minutes; TORTURE='--nodes 5 --seed 7 --duration 6h' for more
+	bin/raftsman torture $(TORTURE)
+
+.PHONY: torture-planted
+torture-planted: build ## plant known bugs in copies of the code; raftsman torture must find each
+	@./test/torture/planted.sh
+
 .PHONY: bench
 bench: ## Go benchmarks of each hop against another commit; ARGS='-base COMMIT -packages ./internal/wal'
 	cd test/bench && go run . hops $(ARGS)

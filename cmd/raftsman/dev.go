@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 
+	"github.com/raftsman/raftsman/internal/localetcd"
 	"github.com/raftsman/raftsman/pkg/node"
 )
 
@@ -213,35 +212,13 @@ func (d *devFlags) waitForPeers(ctx context.Context, nodes []*node.Node) error {
 	}
 }
 
-// startEtcd runs an etcd member in this process, with quick ticks: it has no
-// peers to wait for.
+// startEtcd runs an etcd member in this process.
 func (d *devFlags) startEtcd(ctx context.Context, dir string) (*embed.Etcd, error) {
-	client := url.URL{Scheme: "http", Host: d.addr(d.etcdPort, 0)}
-	if ln, err := net.Listen("tcp", client.Host); err != nil {
-		return nil, fmt.Errorf("can't listen on %s for etcd: %w; choose another port with --etcd-port", client.Host, err)
+	addr := d.addr(d.etcdPort, 0)
+	if ln, err := net.Listen("tcp", addr); err != nil {
+		return nil, fmt.Errorf("can't listen on %s for etcd: %w; choose another port with --etcd-port", addr, err)
 	} else if err := ln.Close(); err != nil {
 		return nil, err
 	}
-	peer := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	cfg := embed.NewConfig()
-	cfg.Name, cfg.Dir = "dev", filepath.Join(dir, "etcd")
-	cfg.TickMs, cfg.ElectionMs = 10, 100
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("start etcd on %s: %w", client.Host, err)
-	}
-	select {
-	case <-e.Server.ReadyNotify():
-		return e, nil
-	case err := <-e.Err():
-		e.Close()
-		return nil, fmt.Errorf("start etcd: %w", err)
-	case <-ctx.Done():
-		e.Close()
-		return nil, ctx.Err()
-	}
+	return localetcd.Start(ctx, addr, filepath.Join(dir, "etcd"))
 }

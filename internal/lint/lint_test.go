@@ -16,7 +16,10 @@ const module = "github.com/raftsman/raftsman/"
 // its own layer only where listed in sideways.
 var layers = [][]string{
 	{"cmd/raftsman"},
-	{"internal/testcluster"},
+	{"internal/testcluster", "internal/torture"},
+	{"internal/torture/picture"},
+	{"internal/torture/check", "internal/localetcd"},
+	{"internal/torture/history"},
 	{"pkg/node"},
 	{"internal/kafkagateway", "internal/httpgateway"},
 	{"internal/kafka", "internal/gateway", "internal/controller", "internal/dashboard"},

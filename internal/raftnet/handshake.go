@@ -177,3 +177,10 @@ func judgeAnswer(a answer, self identity.Identity, target int32, check func(node
 	}
 	return nil
 }
+
+// Caller reads the beginning of a connection between nodes, as a proxy sees it, and
+// says which node dials.
+func Caller(r io.Reader) (node int32, err error) {
+	h, err := readHello(r)
+	return h.from.NodeID, err
+}
