@@ -101,7 +101,7 @@ func (n *Node) openDoors() error {
 		return err
 	}
 	n.gateway, err = gateway.New(gateway.Options{
-		Listener: n.httpLn, Ready: n.readiness, ClusterJSON: n.clusterJSON, Evidence: n.evidence, Recovery: n.recovery(), Operator: operator{n}, Verify: n.verify,
+		Listener: n.httpLn, Ready: n.readiness, Alive: n.Alive, ClusterJSON: n.clusterJSON, Evidence: n.evidence, Recovery: n.recovery(), Operator: operator{n}, Verify: n.verify,
 		Probes:   gateway.Probes{Leader: n.leaderProbe, Replica: n.replicaHealth},
 		Gatherer: gatherer(n.cfg.Registerer), Registerer: n.cfg.Registerer, Pprof: n.cfg.PprofEnabled, Logger: n.log,
 		LogLevel: n.cfg.LogLevel, LogRequests: n.cfg.LogRequests,
