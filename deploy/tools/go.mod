@@ -1,4 +1,4 @@
-module github.com/raftsman/raftsman/deploy/packages
+module github.com/raftsman/raftsman/deploy/tools
 
 go 1.26.0
 
