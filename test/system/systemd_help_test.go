@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	vmImage   = "raftsman-test-systemd:bookworm"
+	vmImage   = "raftsman-test-systemd:dev"
 	vmNetwork = "raftsman-test-systemd"
 )
 

@@ -3,9 +3,13 @@
 package system
 
 import (
+	"bytes"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,7 +38,7 @@ leader-return-delay: 5s
 // process, an upgrade, a removal and a purge do what docs/operations/systemd.md says.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
-	deb := buildDeb(t)
+	deb := release(t)
 	vms := startVMs(t, 3)
 	for _, v := range vms {
 		v.install(deb)
@@ -86,22 +90,50 @@ func TestSystemd(t *testing.T) {
 	removal(t, vms[2], deb)
 }
 
-// buildDeb packs bin/raftsman.
-func buildDeb(t *testing.T) string {
+// release makes a release of bin/raftsman, checks it, and makes its Debian package once
+// more: both are the same.
+func release(t *testing.T) (deb string) {
 	t.Helper()
-	mustRun(t, 5*time.Minute, "env", "FORMATS=deb", "PREBUILT="+binary(t, "raftsman"), "../../deploy/packages/build.sh")
-	found, err := filepath.Glob("../../dist/raftsman_*.deb")
-	if err != nil || len(found) != 1 {
-		t.Fatalf("packages: %v %v", found, err)
-	}
-	to := filepath.Join(t.TempDir(), "raftsman.deb")
-	if err := os.Rename(found[0], to); err != nil {
-		b, readErr := os.ReadFile(found[0])
-		if readErr != nil || os.WriteFile(to, b, 0o644) != nil {
+	root := filepath.Join("..", "..")
+	one := func() []byte {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(root, "dist", "raftsman_*.deb"))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("packages: %v %v", found, err)
+		}
+		b, err := os.ReadFile(found[0])
+		if err != nil {
 			t.Fatal(err)
 		}
+		return b
 	}
-	return to
+	build := []string{"env", "SNAPSHOT=1", "ARCHS=" + runtime.GOARCH, "PREBUILT=" + binary(t, "raftsman")}
+	mustRun(t, 5*time.Minute, append(build, filepath.Join(root, "deploy", "release.sh"))...)
+	first := one()
+	mustRun(t, time.Minute, "sh", "-ec", `cd ../../dist
+		sha256sum --quiet -c SHA256SUMS
+		[ "$(wc -l <SHA256SUMS)" = 4 ] # .deb, .rpm, .tar.gz and .cdx.json
+		grep -q '"pkg:golang/github.com/hashicorp/raft@' *.cdx.json
+		tar -tzf raftsman-*.tar.gz | grep -q /systemd/raftsman.service`)
+	rpms, err := filepath.Glob(filepath.Join(root, "dist", "raftsman-*.rpm"))
+	if err != nil || len(rpms) != 1 {
+		t.Fatalf("packages: %v %v", rpms, err)
+	}
+	files := mustRun(t, time.Minute, "rpm", "-qp", "--nosignature", "--qf", "[%{FILENAMES} %{FILEFLAGS:fflags}\n]", rpms[0])
+	for _, want := range []string{"/usr/bin/raftsman ", "/etc/raftsman/raftsman.yaml cn", "/usr/lib/systemd/system/raftsman@.service "} {
+		if !strings.Contains(files+"\n", want) {
+			t.Errorf("the .rpm has no %q:\n%s", want, files)
+		}
+	}
+	mustRun(t, 5*time.Minute, append(build, "FORMATS=deb", filepath.Join(root, "deploy", "packages", "build.sh"))...)
+	if !bytes.Equal(first, one()) {
+		t.Error("the same sources and program gave two different packages")
+	}
+	deb = filepath.Join(t.TempDir(), "raftsman.deb")
+	if err := os.WriteFile(deb, first, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return deb
 }
 
 // install installs the package: nothing runs yet, and what belongs to it is there.
@@ -136,6 +168,14 @@ func checkUnits(t *testing.T, v *vm) {
 	}
 	if status := v.show("raftsman", "StatusText"); !strings.HasPrefix(status, "node ") {
 		t.Errorf("systemctl status says %q", status)
+	}
+	resp, err := http.Get("http://" + v.ip + ":8080/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if page, err := io.ReadAll(resp.Body); err != nil || !bytes.Contains(page, []byte("process_cpu_seconds_total ")) {
+		t.Errorf("in its sandbox the node can't see what it uses: %v", err)
 	}
 	owner := v.run("sh", "-c", "stat -c '%U' /proc/$(systemctl show --value -p MainPID raftsman)")
 	if owner != "raftsman" {
