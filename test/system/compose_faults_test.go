@@ -32,7 +32,10 @@ func (c *composeCluster) faults() {
 	t := c.t
 	brokers := strings.Split(c.brokers(), ",")
 	command(t, "", binary(t, "raftsman"), "topic", "create", "faults", "--partitions", fmt.Sprint(faultPartitions), "--brokers", c.brokers())
-	loads := startLoads(t, brokers, "faults", faultPartitions, kgo.ConnIdleTimeout(2*time.Second))
+	began := time.Now()
+	// By itself franz-go waits 20 s for the answer of a leader that was paused or cut off.
+	loads := startLoads(t, brokers, "faults", faultPartitions, kgo.ConnIdleTimeout(2*time.Second),
+		kgo.ProduceRequestTimeout(2*time.Second), kgo.RequestTimeoutOverhead(time.Second))
 	acked := func(what string) {
 		t.Helper()
 		since := time.Now()
@@ -76,7 +79,7 @@ func (c *composeCluster) faults() {
 	for _, l := range loads {
 		l.verify(t, strings.Split(c.brokers(), ","))
 	}
-	t.Logf("%d faults", n)
+	t.Logf("%d faults in %v", n, time.Since(began).Round(time.Second))
 }
 
 // strike does something to a worker, calls meanwhile, and makes it good.

@@ -10,7 +10,7 @@ mapfile -t packages < <(apt-cache depends --recurse --installed --no-recommends 
 	systemd dbus procps "${essential[@]}" | sed -n 's/^\([a-z0-9][^ :<]*\).*/\1/p' | sort -u)
 mapfile -t packages < <(dpkg-query -W -f '${Status} ${binary:Package}\n' "${packages[@]}" 2>/dev/null | sed -n 's/^install ok installed //p')
 
-mkdir -p "$root"/usr/{bin,sbin,lib,lib64} "$root"/var/lib/dpkg/{info,updates} "$root"/{proc,sys,dev,run,tmp}
+mkdir -p "$root"/usr/{bin,sbin,lib,lib64} "$root"/usr/local/bin "$root"/var/lib/dpkg/{info,updates} "$root"/{proc,sys,dev,run,tmp}
 for dir in bin sbin lib lib64; do
 	ln -s "usr/$dir" "$root/$dir"
 done
@@ -26,4 +26,4 @@ cp /var/lib/dpkg/info/format "$root/var/lib/dpkg/info/"
 dpkg-query -s "${packages[@]}" >"$root/var/lib/dpkg/status"
 cp /etc/{passwd,group,shadow,gshadow,ld.so.cache,nsswitch.conf} "$root/etc/"
 : >"$root/etc/machine-id"
-tar -C "$root" -c . | docker import --change 'CMD ["/usr/lib/systemd/systemd"]' --change 'STOPSIGNAL SIGRTMIN+3' - raftsman-test-systemd:dev >/dev/null
+tar -C "$root" -c . | docker import --change 'CMD ["/usr/lib/systemd/systemd"]' - raftsman-test-systemd:dev >/dev/null

@@ -45,7 +45,7 @@ func startVMs(t *testing.T, n int) (vms []*vm) {
 		v := &vm{t: t, name: fmt.Sprintf("vm%d", i+1)}
 		args := []string{"docker", "run", "-d", "--name", vmNetwork + "-" + v.name, "--hostname", v.name, "--network", vmNetwork, "--network-alias", v.name,
 			"--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
-			"--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec"}
+			"--cgroupns", "private", "--tmpfs", "/sys/fs/cgroup", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp:exec"}
 		for _, c := range vmCaps {
 			args = append(args, "--cap-add", c)
 		}
