@@ -12,10 +12,11 @@ import (
 // that is set.
 func newManpages() *cobra.Command {
 	return &cobra.Command{
-		Use:    "manpages DIR",
-		Short:  "Write a manual page of each command to a directory",
-		Args:   exactArgs("DIR"),
-		Hidden: true,
+		Use:     "manpages DIR",
+		Short:   "Write a manual page of each command to a directory",
+		Example: "  raftsman manpages /usr/share/man/man1",
+		Args:    exactArgs("DIR"),
+		Hidden:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
 			root.DisableAutoGenTag = true // it has the day of the build

@@ -29,7 +29,8 @@ peer-addr: 0.0.0.0:7070
 peer-advertise: auto
 http-addr: 0.0.0.0:8080
 http-advertise: auto
-leader-return-delay: 5s
+leader-return-delay: 3s
+session-ttl: 4s
 `
 
 // TestSystemd has three machines that systemd runs on. The package is installed on
@@ -38,7 +39,10 @@ leader-return-delay: 5s
 // process, an upgrade, a removal and a purge do what docs/operations/systemd.md says.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
+	began := time.Now()
+	done := func(what string) { t.Logf("%s after %v", what, time.Since(began).Round(time.Second)) }
 	deb := release(t)
+	done("released")
 	vms := startVMs(t, 3)
 	for _, v := range vms {
 		v.install(deb)
@@ -54,6 +58,7 @@ func TestSystemd(t *testing.T) {
 		v.run("raftsman", "healthcheck")
 		brokers = append(brokers, v.ip+":9092")
 	}
+	done("three nodes serve")
 	checkUnits(t, vms[0])
 	secondNode(t, vms[0])
 
@@ -80,9 +85,11 @@ func TestSystemd(t *testing.T) {
 		}
 		tells(t, v, "leaderships handed over", "Stopped raftsman", "Started raftsman")
 	}
+	done("restarted all")
 	reload(t, vms[0])
 	hang(t, vms[1])
 	acked("after the watchdog has done its work")
+	done("hung and healed")
 	finishAll(t, loads...)
 	for _, l := range loads {
 		l.verify(t, brokers)
