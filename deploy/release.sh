@@ -9,14 +9,16 @@ fail() {
 	echo "release: $*" >&2
 	exit 1
 }
-version=$(./deploy/packages/version.sh)
-if [ -z "${SNAPSHOT:-}" ]; then
+if [ -n "${SNAPSHOT:-}" ]; then
+	version=${PACKAGE_VERSION:-$(./deploy/packages/version.sh)}
+else
+	version=$(./deploy/packages/version.sh)
 	[[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]] && git describe --exact-match --tags --match 'v[0-9]*' >/dev/null 2>&1 ||
 		fail "this commit is $version, not a tagged one without changes: git tag v1.2.3, or SNAPSHOT=1 for a trial"
 	grep -q "^## \[\?$version\]\?\( \|$\)" CHANGELOG.md || fail "CHANGELOG.md has no \"## $version\""
 fi
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
-export SOURCE_DATE_EPOCH ARCHS=${ARCHS:-amd64 arm64}
+export SOURCE_DATE_EPOCH ARCHS=${ARCHS:-amd64 arm64} PACKAGE_VERSION=$version
 rm -rf dist
 KEEP_STAGE=1 ./deploy/packages/build.sh
 stage=dist/stage

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds the packages into dist/, for the architectures named in ARCHS (default: this
 # machine's). The same commit gives the same bytes: times are the commit's, or
-# SOURCE_DATE_EPOCH.
+# SOURCE_DATE_EPOCH, and the version is version.sh's, or PACKAGE_VERSION.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-PACKAGE_VERSION=$(./deploy/packages/version.sh)
+PACKAGE_VERSION=${PACKAGE_VERSION:-$(./deploy/packages/version.sh)}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 
 export PACKAGE_VERSION SOURCE_DATE_EPOCH

@@ -9,34 +9,44 @@ import (
 	"time"
 )
 
-// turnPatience is how long a loop of the node may take for one turn. They turn
-// once a second; to open many replicas on a slow disk takes its time.
-const turnPatience = time.Minute
+// How long a loop of the node may take for one turn. They turn once a second.
+// reconcile opens replicas and removes their files, as many as there are.
+const (
+	turnPatience      = time.Minute
+	reconcilePatience = 10 * time.Minute // for each replica
+)
 
-// turns are the loops that a node lives by, with when each turned last.
+// turns are the loops that a node lives by.
 type turns struct {
-	mu   sync.Mutex
-	last map[string]time.Time
+	mu    sync.Mutex
+	loops map[string]turn
+}
+
+// turn is when a loop turned last, and how long the next may take.
+type turn struct {
+	last     time.Time
+	patience time.Duration
 }
 
 // turned is called by a loop each time it begins anew. One that was never heard
 // of is not waited for.
-func (t *turns) turned(loop string) {
+func (t *turns) turned(loop string, patience time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.last == nil {
-		t.last = make(map[string]time.Time)
+	if t.loops == nil {
+		t.loops = make(map[string]turn)
 	}
-	t.last[loop] = time.Now()
+	t.loops[loop] = turn{time.Now(), patience}
 }
 
-// late names the loops that have not turned for turnPatience.
+// late names the loops that take too long.
 func (t *turns) late(now time.Time) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var errs []error
-	for _, loop := range slices.Sorted(maps.Keys(t.last)) {
-		if d := now.Sub(t.last[loop]); d > turnPatience {
+	for _, loop := range slices.Sorted(maps.Keys(t.loops)) {
+		l := t.loops[loop]
+		if d := now.Sub(l.last); d > l.patience {
 			errs = append(errs, fmt.Errorf("the loop %q has not turned for %v", loop, d.Round(time.Second)))
 		}
 	}
@@ -47,8 +57,9 @@ func (t *turns) late(now time.Time) error {
 func (t *turns) excuse(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for loop := range t.last {
-		t.last[loop] = now
+	for loop, l := range t.loops {
+		l.last = now
+		t.loops[loop] = l
 	}
 }
 

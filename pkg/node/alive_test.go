@@ -14,10 +14,10 @@ func TestAliveNamesTheLoopThatStopped(t *testing.T) {
 		if err := n.Alive(); err != nil {
 			t.Errorf("before any loop runs: %v", err)
 		}
-		n.turns.turned("a")
-		n.turns.turned("b")
+		n.turns.turned("a", turnPatience)
+		n.turns.turned("b", turnPatience)
 		time.Sleep(turnPatience) // fake time
-		n.turns.turned("b")
+		n.turns.turned("b", turnPatience)
 		if err := n.Alive(); err != nil {
 			t.Errorf("within its time: %v", err)
 		}
@@ -26,7 +26,7 @@ func TestAliveNamesTheLoopThatStopped(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), `"a"`) || strings.Contains(err.Error(), `"b"`) {
 			t.Errorf("a has stopped and b turns: %v", err)
 		}
-		n.turns.turned("a")
+		n.turns.turned("a", turnPatience)
 		if err := n.Alive(); err != nil {
 			t.Errorf("it turns again: %v", err)
 		}
@@ -37,7 +37,7 @@ func TestAliveNamesTheLoopThatStopped(t *testing.T) {
 func TestAliveWhileTheDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &Node{}
-		n.turns.turned("a")
+		n.turns.turned("a", turnPatience)
 		n.stuck.Store(true)
 		time.Sleep(10 * turnPatience) // fake time
 		if err := n.Alive(); err != nil {

@@ -114,7 +114,7 @@ func release(t *testing.T) (deb string) {
 		}
 		return b
 	}
-	build := []string{"env", "SNAPSHOT=1", "ARCHS=" + runtime.GOARCH, "PREBUILT=" + binary(t, "raftsman")}
+	build := []string{"env", "SNAPSHOT=1", "PACKAGE_VERSION=0.0.0-test", "ARCHS=" + runtime.GOARCH, "PREBUILT=" + binary(t, "raftsman")}
 	mustRun(t, 5*time.Minute, append(build, filepath.Join(root, "deploy", "release.sh"))...)
 	first := one()
 	mustRun(t, time.Minute, "sh", "-ec", `cd ../../dist
