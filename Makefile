@@ -3,6 +3,7 @@
 SHELL       := /bin/bash
 .DEFAULT_GOAL := help
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION    := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.buildVersion=$(VERSION)
 STATIC      := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 ETCD_IMAGE_OFFICIAL := gcr.io/etcd-development/etcd:v3.6.16
@@ -93,11 +94,19 @@ test-bench: build-bench ## tests of the bench: its arithmetic, and a short round
 
 .PHONY: image
 image: build ## build the container image raftsman:dev from bin/raftsman
-	docker build -q -t raftsman:dev --build-arg VERSION=$(VERSION) -f deploy/Dockerfile.binary bin
+	docker build -q -t raftsman:dev --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -f deploy/Dockerfile.binary bin
 
 .PHONY: image-etcd
 image-etcd: build-etcd ## build the container image raftsman-etcd:dev, where the official one can't be pulled
 	docker build -q -t raftsman-etcd:dev -f deploy/etcd/Dockerfile bin
+
+.PHONY: packages
+packages: ## build .deb and .rpm of raftsman into dist/, for this machine or for ARCHS="amd64 arm64"
+	./deploy/packages/build.sh
+
+.PHONY: release
+release: ## build packages, archives, bills of materials and checksums of the checked out tag into dist/
+	./deploy/release.sh
 
 COMPOSE ?= $(shell command -v docker-compose >/dev/null && echo docker-compose || echo docker compose)
 

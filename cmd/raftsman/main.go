@@ -102,7 +102,7 @@ cluster verify are their own.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{suggestFlag(cmd, err)} })
 	root.AddCommand(
 		newServe(), newGateway(), newDev(), newTopic(), newPartition(), newGroup(), newProduce(), newConsume(), newTorture(), newCluster(), newBackup(), newNode(), newOps(),
-		newHealthcheck(), newConfig(), newDebug(), newVersion(),
+		newHealthcheck(), newConfig(), newDebug(), newVersion(), newManpages(),
 	)
 	return root
 }

@@ -35,6 +35,7 @@ type nodeFlags struct {
 	initialDelay   time.Duration
 	retention      time.Duration
 	way            wayFlags
+	reload         func() error // reads the settings again
 }
 
 func (n *nodeFlags) bind(f *pflag.FlagSet) {
@@ -215,10 +216,11 @@ func newServe() *cobra.Command {
 			}
 			observe(&flags.cfg)
 			flags.cfg.OnDiskFailure = endNow
+			flags.reload = flags.reloader(cmd, from)
 			if flags.way.used(from, flags.cfg.DataDir) {
 				return explain(flags.serveFound(cmd.Context(), from), from)
 			}
-			return explain(serve(cmd.Context(), flags.cfg, func(*node.Node) {}), from)
+			return explain(flags.serve(cmd.Context(), func(*node.Node) {}), from)
 		},
 	}
 	flags.bind(cmd.Flags())
@@ -234,8 +236,8 @@ func endNow(err error) {
 }
 
 // serve runs a node until ctx ends. started gets it before it runs.
-func serve(ctx context.Context, cfg node.Config, started func(*node.Node)) error {
-	n, err := node.New(cfg)
+func (f *nodeFlags) serve(ctx context.Context, started func(*node.Node)) error {
+	n, err := node.New(f.cfg)
 	if err != nil {
 		var invalid *node.ConfigError
 		if errors.As(err, &invalid) {
@@ -249,6 +251,7 @@ func serve(ctx context.Context, cfg node.Config, started func(*node.Node)) error
 	ended := make(chan struct{})
 	defer close(ended)
 	go hurry(ctx, again, ended, n.Hurry)
+	defer supervise(ctx, n, f.reload, f.cfg.Logger)()
 	started(n)
 	return n.Run(ctx)
 }

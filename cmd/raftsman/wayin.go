@@ -374,7 +374,7 @@ func (w *wayIn) serve(ctx context.Context) (err error) {
 		w.cfg.OtherClusters = func() any { return answerer.Others() }
 		beside.Go(func() { answerer.Run(side) })
 	}
-	err = serve(ctx, w.cfg, func(n *node.Node) {
+	err = w.nodeFlags.serve(ctx, func(n *node.Node) {
 		beside.Go(func() {
 			select {
 			case <-n.Ready():

@@ -1,7 +1,7 @@
 // Package gateway is the HTTP side of a node: health, readiness, metrics, the
 // cluster as JSON, and Go's profiles when they are wanted.
 //
-//	GET /healthz       200 while the process answers
+//	GET /healthz       200 while the process answers and its loops turn
 //	GET /readyz        200 when the node serves, else 503 and the reason
 //	GET /leader        200 when the node is the winner, else 503
 //	GET /replica?lag=10s  200 when it serves and its replicas are no further behind

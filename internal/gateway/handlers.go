@@ -18,7 +18,13 @@ import (
 
 func handler(opts Options, m *metrics) http.Handler {
 	mux := http.NewServeMux()
-	probe(mux, "/healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
+	probe(mux, "/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := opts.Alive(); err != nil {
+			text(w, http.StatusServiceUnavailable, "to be started again: "+err.Error())
+			return
+		}
+		text(w, http.StatusOK, "ok")
+	})
 	probe(mux, "/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := opts.Ready(); err != nil {
 			text(w, http.StatusServiceUnavailable, "not ready: "+err.Error())

@@ -30,6 +30,9 @@ type Options struct {
 	// Ready says why the node does not serve, or nil. It must not block.
 	// Default: always ready.
 	Ready func() error
+	// Alive says why the process should be started again, or nil. It must not block.
+	// Default: never.
+	Alive func() error
 	// ClusterJSON returns what /cluster.json shows. It must not block.
 	ClusterJSON func() any
 	// Sign returns the signature of /cluster.json for the nonce of the one who asks,
@@ -89,6 +92,9 @@ type Server struct {
 func New(opts Options) (*Server, error) {
 	if opts.Listener == nil {
 		return nil, errors.New("gateway: Listener is not set")
+	}
+	if opts.Alive == nil {
+		opts.Alive = func() error { return nil }
 	}
 	if opts.Ready == nil {
 		opts.Ready = func() error { return nil }

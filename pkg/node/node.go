@@ -81,6 +81,7 @@ type Node struct {
 	stuck     atomic.Bool // the disk of the write-ahead log hangs
 	slow      slowDisk
 	watched   watched
+	turns     turns
 
 	mu      sync.Mutex
 	session *election.Session // in etcd, nil while there is none

@@ -41,7 +41,8 @@ func (n *Node) openStores() error {
 		segments: seglog.Options{FS: n.cfg.FS, Logger: n.log, Writer: n.writer, OnFatal: n.diskFailed},
 		static:   staticConfig(&n.cfg),
 		now:      n.now, log: n.log, onStatus: n.onStatus, found: n.changes.notify,
-		open: make(map[uint64]*opened), of: make(map[partitionID][]*opened), busy: make(map[partitionID]bool), opens: make(map[partitionID]bool),
+		stepped: func() { n.turns.turned("reconcile", reconcilePatience) },
+		open:    make(map[uint64]*opened), of: make(map[partitionID][]*opened), busy: make(map[partitionID]bool), opens: make(map[partitionID]bool),
 		fail: make(map[partitionID]time.Time), onDisk: make(map[uint64]replicaFile),
 		aside: make(map[uint64]bool), freed: make(map[partitionID]map[uint64]bool), retired: make(map[uint64]uint64),
 	}
@@ -108,7 +109,7 @@ func (n *Node) openDoors() error {
 		return err
 	}
 	n.gateway, err = gateway.New(gateway.Options{
-		Listener: n.httpLn, Ready: n.readiness, ClusterJSON: n.clusterJSON, Evidence: n.evidence, Recovery: n.recovery(), Refiller: refiller{n}, Operator: operator{n}, Verify: n.verify,
+		Listener: n.httpLn, Ready: n.readiness, Alive: n.Alive, ClusterJSON: n.clusterJSON, Evidence: n.evidence, Recovery: n.recovery(), Refiller: refiller{n}, Operator: operator{n}, Verify: n.verify,
 		Probes:   gateway.Probes{Leader: n.leaderProbe, Replica: n.replicaHealth},
 		Gatherer: gatherer(n.cfg.Registerer), Registerer: n.cfg.Registerer, Pprof: n.cfg.PprofEnabled, Logger: n.log,
 		LogLevel: n.cfg.LogLevel, LogRequests: n.cfg.LogRequests,

@@ -107,6 +107,7 @@ func (n *Node) watchHealth(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for i := 0; ; i++ {
+		n.turns.turned("health", turnPatience)
 		n.watched.etcd(n.store.Connected(), n.now())
 		for _, peer := range n.peers.Peers() {
 			n.awaySince(peer)

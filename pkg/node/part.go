@@ -113,6 +113,7 @@ func (n *Node) reconcile(ctx context.Context) error {
 	var saver peerSaver
 	pending := true
 	for {
+		n.turns.turned("reconcile", reconcilePatience)
 		v := n.store.View()
 		if v != last || pending {
 			n.peers.update(v)

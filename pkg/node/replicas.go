@@ -42,6 +42,8 @@ type replicas struct {
 	onStatus    func(id partitionID, replica uint64, s replication.Status)
 	// found is told when a replica that was opened and leads already can be found.
 	found func()
+	// stepped is told of each replica that was opened or removed.
+	stepped func()
 	// damaged is told of each damaged segment; closed is set if that keeps the
 	// replica from being opened.
 	damaged func(id partitionID, replica uint64, segment int64, err *seglog.DamageError, closed *partition.DamagedError)
@@ -291,6 +293,7 @@ func (r *replicas) do(ctx context.Context, jobs []job) bool {
 				err = j.do()
 			}
 			r.end(j.id, err)
+			r.stepped()
 			if err != nil {
 				failed.Store(true)
 			}

@@ -51,7 +51,7 @@ func openLone(mem *vfs.Mem) (_ *lone, err error) {
 		segments: seglog.Options{FS: mem, Logger: log, Writer: l.writer},
 		static:   map[string]string{"log.segment.bytes": "4096", "log.retention.ms": "-1", "message.max.bytes": "1048576"},
 		onStatus: func(partitionID, uint64, replication.Status) {},
-		found:    func() {}, opens: make(map[partitionID]bool),
+		found:    func() {}, stepped: func() {}, opens: make(map[partitionID]bool),
 		open: make(map[uint64]*opened), of: make(map[partitionID][]*opened), busy: make(map[partitionID]bool), fail: make(map[partitionID]time.Time),
 		onDisk: make(map[uint64]replicaFile), aside: make(map[uint64]bool), freed: make(map[partitionID]map[uint64]bool), retired: make(map[uint64]uint64),
 	}

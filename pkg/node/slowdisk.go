@@ -182,6 +182,7 @@ func (n *Node) watchSlowDisk(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		n.turns.turned("disk speed", turnPatience)
 		now := time.Now()
 		lat := n.host.CommitLatency(now.Add(-slowWindow))
 		written = append(written, n.host.WrittenBytes())

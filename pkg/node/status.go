@@ -63,6 +63,7 @@ func (n *Node) reportStatus(ctx context.Context) error {
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for {
+		n.turns.turned("status", turnPatience)
 		select {
 		case <-ctx.Done():
 			return nil

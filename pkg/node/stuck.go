@@ -40,6 +40,7 @@ func (n *Node) watchDisk(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		n.turns.turned("disk", turnPatience)
 		healthy := n.host.Healthy()
 		if healthy {
 			if !since.IsZero() {

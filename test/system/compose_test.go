@@ -69,6 +69,11 @@ func TestCompose(t *testing.T) {
 		t.Errorf("%d bytes came back through the gateway of %d", len(got), len(first))
 	}
 
+	if got := string(c.run(20*time.Second, binary(t, "raftsman"), "healthcheck", "--http", "127.0.0.1:"+composeHTTP)); got != "ready\n" {
+		t.Errorf("the gateway's HTTP says %q", got)
+	}
+	c.prometheus(3)
+
 	// Two more workers.
 	before := c.nodes()
 	c.compose("up", "-d", "--scale", "worker=5")
@@ -135,12 +140,18 @@ func TestCompose(t *testing.T) {
 	// Its replica catches up there: the partition stays when the leader of now
 	// stops, and with two of three replicas it needs the one that came back.
 	second := c.leader("lines")
-	c.run(40*time.Second, "docker", "stop", c.workerAt(c.nodes()[second]).ID)
+	stopped := c.workerAt(c.nodes()[second]).ID
+	c.run(40*time.Second, "docker", "stop", stopped)
 	more := []byte("one more line\n")
 	p = c.producer("lines")
 	p.write(more)
 	p.close()
 	c.check(append(slices.Clone(lines), more...))
+	c.run(20*time.Second, "docker", "rm", "-f", "-v", squatter)
+	c.run(20*time.Second, "docker", "start", stopped)
+	c.waitHealthy(9)
+	c.waitHealth()
+	c.faults()
 }
 
 // try runs a program in the repository and returns all that it printed.
@@ -182,7 +193,8 @@ func (c *composeCluster) output(limit time.Duration, name string, args ...string
 }
 
 func composeEnv() []string {
-	return append(os.Environ(), "ETCD_IMAGE=raftsman-etcd:dev", "RAFTSMAN_IMAGE=raftsman:dev", "COMPOSE_PROJECT_NAME="+composeProject, "KAFKA_PORT="+composePort)
+	return append(os.Environ(), "ETCD_IMAGE=raftsman-etcd:dev", "RAFTSMAN_IMAGE=raftsman:dev", "COMPOSE_PROJECT_NAME="+composeProject, "KAFKA_PORT="+composePort,
+		"HTTP_PORT="+composeHTTP, "PROMETHEUS_PORT="+composePrometheus, "PROMETHEUS_IMAGE=raftsman-test-prometheus:dev")
 }
 
 func (c *composeCluster) compose(args ...string) {

@@ -15,9 +15,10 @@ command -v ip >/dev/null || missing+=(iproute2)
 command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
 command -v fsfreeze >/dev/null || missing+=(util-linux)
 command -v chromium-headless-shell >/dev/null || missing+=(chromium-headless-shell)
+command -v rpm >/dev/null || missing+=(rpm)
 command -v docker-compose >/dev/null || missing+=(docker-compose)
 command -v docker >/dev/null || missing+=(docker.io)
-for package in python3-confluent-kafka python3-kafka python3-lz4 python3-snappy python3-zstandard rsyslog rsyslog-kafka; do
+for package in systemd dbus procps python3-confluent-kafka python3-kafka python3-lz4 python3-snappy python3-zstandard rsyslog rsyslog-kafka; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || missing+=("$package")
 done
 if [ ${#missing[@]} -gt 0 ]; then
