@@ -67,9 +67,14 @@ func (k *kafkaFlags) connect(cmd *cobra.Command, opts ...kgo.Opt) (*kgo.Client, 
 	defer cancel()
 	if err := client.Ping(ctx); err != nil {
 		client.Close()
-		return nil, fmt.Errorf("can't reach the cluster at %s: %w; is it running, and is --brokers right?", strings.Join(brokers, ","), err)
+		return nil, unreachable(strings.Join(brokers, ","), err)
 	}
 	return client, nil
+}
+
+// unreachable says what to look at when no broker answers.
+func unreachable(brokers string, err error) error {
+	return fmt.Errorf("can't reach the cluster at %s: %w; is it running? --brokers or RAFTSMAN_BROKERS name the nodes' Kafka addresses; raftsman dev starts a cluster on 127.0.0.1:9092", brokers, err)
 }
 
 // softwareVersion is the version as the protocol allows it.
@@ -96,6 +101,17 @@ func (k *kafkaFlags) admin(cmd *cobra.Command, f func(ctx context.Context, adm *
 	return f(ctx, adm)
 }
 
+// look makes a look of what asks through the Kafka protocol.
+func (k *kafkaFlags) look(cmd *cobra.Command, f func(ctx context.Context, adm *kadm.Client) (shown, error)) func() (shown, error) {
+	return func() (s shown, err error) {
+		err = k.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+			s, err = f(ctx, adm)
+			return err
+		})
+		return s, err
+	}
+}
+
 // topicMetadata describes a topic that must exist.
 func topicMetadata(ctx context.Context, adm *kadm.Client, name string) (kadm.TopicDetail, error) {
 	m, err := adm.Metadata(ctx, name)
@@ -104,20 +120,36 @@ func topicMetadata(ctx context.Context, adm *kadm.Client, name string) (kadm.Top
 	}
 	t, ok := m.Topics[name]
 	if !ok {
-		return t, fmt.Errorf("topic %q does not exist", name)
+		return t, unknownTopic(ctx, adm, name)
 	}
-	return t, topicError(name, t.Err)
+	return t, topicError(ctx, adm, name, t.Err)
 }
 
 // topicError says what is wrong with a topic, or nil.
-func topicError(name string, err error) error {
+func topicError(ctx context.Context, adm *kadm.Client, name string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
-		return fmt.Errorf("topic %q does not exist", name)
+		return unknownTopic(ctx, adm, name)
 	}
 	return fmt.Errorf("topic %q: %w", name, err)
+}
+
+// errNoTopic is in the errors of noTopic.
+var errNoTopic = errors.New("does not exist")
+
+// unknownTopic says that there is no such topic, and which one may be meant.
+func unknownTopic(ctx context.Context, adm *kadm.Client, name string) error {
+	all, _ := adm.ListTopicsWithInternal(ctx) // without them nothing is suggested
+	return noTopic(name, all.Names())
+}
+
+func noTopic(name string, names []string) error {
+	if near := nearest(name, names); near != "" {
+		return fmt.Errorf("topic %q %w; did you mean %q? raftsman topic list shows all", name, errNoTopic, near)
+	}
+	return fmt.Errorf("topic %q %w; raftsman topic list shows all, raftsman topic create %s makes it", name, errNoTopic, name)
 }
 
 // ensureTopic returns a topic's number of partitions. A topic that does not
@@ -141,10 +173,10 @@ func ensureTopic(ctx context.Context, client *kgo.Client, name string) (partitio
 		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
 		switch {
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
-			return 0, fmt.Errorf("topic %q does not exist; create it with: raftsman topic create %s", name, name)
+			return 0, unknownTopic(ctx, kadm.NewClient(client), name)
 		case errors.Is(err, kerr.LeaderNotAvailable): // being created
 		case err != nil:
-			return 0, topicError(name, err)
+			return 0, fmt.Errorf("topic %q: %w", name, err)
 		default:
 			return int32(len(resp.Topics[0].Partitions)), nil
 		}

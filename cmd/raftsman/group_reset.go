@@ -64,7 +64,7 @@ records is moved to its start or end.`,
 					}
 				}
 				return render(cmd, format, resets, func(w io.Writer) {
-					cells(w, "TOPIC", "PARTITION", "FROM", "TO")
+					heading(w, "TOPIC", "PARTITION", "FROM", "TO")
 					for _, r := range resets {
 						cells(w, r.Topic, r.Partition, offsetText(r.From), r.To)
 					}
@@ -82,6 +82,7 @@ records is moved to its start or end.`,
 	if err := cmd.MarkFlagRequired("to"); err != nil {
 		panic(fmt.Sprintf("BUG: --to: %v", err))
 	}
+	completeFlag(cmd, "topic", kafka.completeTopics)
 	completeFlag(cmd, "to", cobra.FixedCompletions([]string{"earliest", "latest"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.ValidArgsFunction = kafka.completeGroups
 	kafka.bind(cmd)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"slices"
 	"testing"
-	"text/tabwriter"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -92,9 +91,9 @@ func TestGroupTable(t *testing.T) {
 		},
 	}
 	var out bytes.Buffer
-	w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
-	d.table(w)
-	w.Flush()
+	if err := renderTo(&out, d.table); err != nil {
+		t.Fatal(err)
+	}
 	want := `group        g
 state        Stable
 protocol     consumer/range

@@ -228,7 +228,7 @@ func (f *recoverFlags) carryOut(cmd *cobra.Command, r *recoverResult, chosen nod
 }
 
 func (r *recoverResult) table(w io.Writer) {
-	cells(w, "NODE", "REPLICA", "LAST TERM", "LAST INDEX", "HIGH WATERMARK", "STATE")
+	heading(w, "NODE", "REPLICA", "LAST TERM", "LAST INDEX", "HIGH WATERMARK", "STATE")
 	for _, s := range r.Survivors {
 		state := "survives"
 		if s.Node == r.Chosen {
