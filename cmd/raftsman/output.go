@@ -116,7 +116,7 @@ func numbers(ns []int32) string {
 func listOf[T any](list []T) []T { return append([]T{}, list...) }
 
 // plural counts things.
-func plural[N ~int | ~int64](n N, one, many string) string {
+func plural[N ~int | ~int32 | ~int64](n N, one, many string) string {
 	if n == 1 {
 		return fmt.Sprintf("%d %s", n, one)
 	}

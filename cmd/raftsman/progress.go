@@ -3,10 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/raftsman/raftsman/internal/cluster"
 	"github.com/raftsman/raftsman/internal/gateway"
@@ -24,17 +22,7 @@ type progress struct {
 }
 
 func newProgress(w io.Writer) *progress {
-	f, ok := w.(*os.File)
-	if !ok || !isTerminal(f) {
-		return &progress{w: w}
-	}
-	return &progress{w: w, terminal: true, width: func() int {
-		size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-		if err != nil || size.Col == 0 {
-			return 80
-		}
-		return int(size.Col)
-	}}
+	return &progress{w: w, terminal: screenOf(w).terminal, width: func() int { return screenOf(w).width }}
 }
 
 const barWidth = 30
@@ -85,4 +73,33 @@ func (p *progress) end() {
 		fmt.Fprintln(p.w)
 		p.open = false
 	}
+}
+
+// livePeriod is how often a live line is drawn.
+const livePeriod = 250 * time.Millisecond
+
+// live shows a line that changes, if a person sees it, until stop, which removes
+// it. A command that ends at once shows none.
+func live(w io.Writer, line func() string) (stop func()) {
+	p := newProgress(w)
+	if !p.terminal {
+		return func() {}
+	}
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(livePeriod)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				fmt.Fprint(w, "\r\x1b[K")
+				return
+			case <-tick.C:
+				text := line()
+				p.show(text, text)
+			}
+		}
+	}()
+	return func() { close(quit); <-ended }
 }
