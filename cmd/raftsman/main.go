@@ -102,7 +102,7 @@ cluster verify are their own.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{suggestFlag(cmd, err)} })
 	root.AddCommand(
 		newServe(), newGateway(), newDev(), newTopic(), newPartition(), newGroup(), newProduce(), newConsume(), newCluster(), newNode(), newOps(),
-		newHealthcheck(), newConfig(), newDebug(), newVersion(),
+		newHealthcheck(), newConfig(), newDebug(), newBench(), newVersion(),
 	)
 	return root
 }
