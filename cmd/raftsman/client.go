@@ -146,11 +146,15 @@ func unknownTopic(ctx context.Context, adm *kadm.Client, name string) error {
 }
 
 func noTopic(name string, names []string) error {
-	if near := nearest(name, names); near != "" {
+	if near := nearestName(name, names); near != "" {
 		return fmt.Errorf("topic %q %w; did you mean %q? raftsman topic list shows all", name, errNoTopic, near)
 	}
 	return fmt.Errorf("topic %q %w; raftsman topic list shows all, raftsman topic create %s makes it", name, errNoTopic, name)
 }
+
+// creationTimeout is how long a topic may be unknown after it was asked for: a
+// node says so at once, and begins to create it if it does that.
+const creationTimeout = time.Second
 
 // ensureTopic returns a topic's number of partitions. A topic that does not
 // exist is created if the cluster creates topics by itself.
@@ -162,7 +166,7 @@ func ensureTopic(ctx context.Context, client *kgo.Client, name string) (partitio
 	topic := kmsg.NewMetadataRequestTopic()
 	topic.Topic = kmsg.StringPtr(name)
 	req.Topics = append(req.Topics, topic)
-	for {
+	for began := time.Now(); ; {
 		resp, err := req.RequestWith(ctx, client)
 		if err != nil {
 			return 0, fmt.Errorf("ask for topic %q: %w", name, err)
@@ -173,7 +177,9 @@ func ensureTopic(ctx context.Context, client *kgo.Client, name string) (partitio
 		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
 		switch {
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
-			return 0, unknownTopic(ctx, kadm.NewClient(client), name)
+			if time.Since(began) > creationTimeout {
+				return 0, unknownTopic(ctx, kadm.NewClient(client), name)
+			}
 		case errors.Is(err, kerr.LeaderNotAvailable): // being created
 		case err != nil:
 			return 0, fmt.Errorf("topic %q: %w", name, err)

@@ -91,7 +91,7 @@ func knownGroup(ctx context.Context, adm *kadm.Client, name string) (kadm.Descri
 // unknownGroup says that there is no such group, and which one may be meant.
 func unknownGroup(ctx context.Context, adm *kadm.Client, name string) error {
 	all, _ := adm.ListGroups(ctx) // without them nothing is suggested
-	if near := nearest(name, all.Groups()); near != "" {
+	if near := nearestName(name, all.Groups()); near != "" {
 		return fmt.Errorf("group %q does not exist; did you mean %q? raftsman group list shows all", name, near)
 	}
 	return fmt.Errorf("group %q does not exist; raftsman group list shows all", name)

@@ -150,6 +150,9 @@ func TestNearest(t *testing.T) {
 			t.Errorf("nearest(%q) = %q, want %q", tc.name, got, tc.want)
 		}
 	}
+	if got := nearestName("nope", []string{"copy"}); got != "" {
+		t.Errorf("%q passes for nope", got)
+	}
 	for _, tc := range []struct {
 		a, b string
 		want int
@@ -167,7 +170,7 @@ func TestEverythingHasHelp(t *testing.T) {
 		if cmd.Short == "" {
 			t.Errorf("%s has no Short", cmd.CommandPath())
 		}
-		if cmd.HasParent() && !cmd.HasSubCommands() && cmd.Example == "" {
+		if cmd.Example == "" {
 			t.Errorf("%s has no Example", cmd.CommandPath())
 		}
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {

@@ -107,16 +107,7 @@ func newOpsDescribe() *cobra.Command {
 }
 
 func (h *httpFlags) operation(cmd *cobra.Command, id string) (o gateway.Operation, err error) {
-	err = h.getJSON(cmd, "/ops/"+url.PathEscape(id), &o)
-	return o, unknownOp(id, err)
-}
-
-// unknownOp says what to type when there is no such operation.
-func unknownOp(id string, err error) error {
-	if answered(err, http.StatusNotFound) {
-		return fmt.Errorf("there is no operation %q; raftsman ops list shows them: %w", id, err)
-	}
-	return err
+	return o, h.getJSON(cmd, "/ops/"+url.PathEscape(id), &o)
 }
 
 func describeOp(w io.Writer, o gateway.Operation) {
@@ -181,7 +172,7 @@ safe. Exits with 3 if it has ended already.`,
 				return exitError{exitRefused, err}
 			}
 			if err != nil {
-				return unknownOp(args[0], err)
+				return err
 			}
 			return render(cmd, format, o, func(w io.Writer) {
 				fmt.Fprintf(w, "cancelling %s; raftsman ops wait %s shows when it has stopped\n", args[0], args[0])

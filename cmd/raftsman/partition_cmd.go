@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -45,11 +46,12 @@ func newPartitionList() *cobra.Command {
 			}
 			return view.run(cmd, func() (shown, error) {
 				list := []health.Partition{}
-				if err := to.getJSON(cmd, "/partitions?"+query.Encode(), &list); err != nil {
-					return shown{}, err
-				}
-				if topic != "" && len(list) == 0 {
+				err := to.getJSON(cmd, "/partitions?"+query.Encode(), &list)
+				if topic != "" && answered(err, http.StatusNotFound) {
 					return shown{}, to.unknownTopic(cmd, topic)
+				}
+				if err != nil {
+					return shown{}, err
 				}
 				if problems {
 					list = slices.DeleteFunc(list, func(p health.Partition) bool { return notes(&p) == "-" })
@@ -69,7 +71,7 @@ func newPartitionList() *cobra.Command {
 	return cmd
 }
 
-// unknownTopic says that a topic, of which no partition is known, does not exist.
+// unknownTopic says that a topic does not exist, and which one may be meant.
 func (h *httpFlags) unknownTopic(cmd *cobra.Command, topic string) error {
 	var all []health.Partition
 	if err := h.getJSON(cmd, "/partitions", &all); err != nil {
