@@ -62,7 +62,7 @@ func (b *benchFlags) check() error {
 
 func atMostTopic(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
-		return usageError{fmt.Errorf("%s takes one TOPIC at most, got %d arguments", cmd.CommandPath(), len(args))}
+		return usageError{fmt.Errorf("%s takes one TOPIC at most, got %d arguments; see %s --help", commandName(cmd), len(args), cmd.CommandPath())}
 	}
 	return nil
 }

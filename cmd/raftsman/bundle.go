@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -94,7 +95,11 @@ func (b *bundleFlags) run(cmd *cobra.Command) error {
 	name := cmp.Or(b.file, "raftsman-bundle-"+now.Format("20060102-150405")+".tar.gz")
 	out, err := os.CreateTemp(filepath.Dir(name), ".raftsman-bundle-*") // readable for its owner alone
 	if err != nil {
-		return fmt.Errorf("--file: %w", err)
+		var why *fs.PathError
+		if errors.As(err, &why) {
+			err = why.Err
+		}
+		return fmt.Errorf("--file %s: can't write there: %w", name, err)
 	}
 	defer os.Remove(out.Name()) // fails when it has its name already
 	w := newBundle(out, now)

@@ -89,6 +89,7 @@ func softwareVersion() string {
 
 // admin runs f with an administrative client and a limited time.
 func (k *kafkaFlags) admin(cmd *cobra.Command, f func(ctx context.Context, adm *kadm.Client) error) error {
+	defer waiting(cmd, "the cluster")()
 	client, err := k.connect(cmd)
 	if err != nil {
 		return err
@@ -149,7 +150,7 @@ func noTopic(name string, names []string) error {
 	if near := nearestName(name, names); near != "" {
 		return fmt.Errorf("topic %q %w; did you mean %q? raftsman topic list shows all", name, errNoTopic, near)
 	}
-	return fmt.Errorf("topic %q %w; raftsman topic list shows all, raftsman topic create %s makes it", name, errNoTopic, name)
+	return fmt.Errorf("topic %q %w; raftsman topic list shows all", name, errNoTopic)
 }
 
 // creationTimeout is how long a topic may be unknown after it was asked for: a
@@ -178,7 +179,7 @@ func ensureTopic(ctx context.Context, client *kgo.Client, name string) (partitio
 		switch {
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
 			if time.Since(began) > creationTimeout {
-				return 0, unknownTopic(ctx, kadm.NewClient(client), name)
+				return 0, fmt.Errorf("%w, raftsman topic create %s makes it", unknownTopic(ctx, kadm.NewClient(client), name), name)
 			}
 		case errors.Is(err, kerr.LeaderNotAvailable): // being created
 		case err != nil:

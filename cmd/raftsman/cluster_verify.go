@@ -82,6 +82,7 @@ differences, but a replica could not be asked, or not wholly; 1 failed; 2 wrong 
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "show no progress")
 	to.bind(cmd)
 	format.bind(cmd)
+	cmd.ValidArgsFunction = to.completeTopics
 	return cmd
 }
 

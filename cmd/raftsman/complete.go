@@ -14,7 +14,7 @@ import (
 )
 
 // completeTimeout is short: a person waits with a finger on the tab key.
-const completeTimeout = 2 * time.Second
+const completeTimeout = time.Second
 
 // complete offers what a node names; nothing when none answers.
 func complete[T any](h *httpFlags, cmd *cobra.Command, args []string, path string, name func(T) string) ([]string, cobra.ShellCompDirective) {

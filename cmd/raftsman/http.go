@@ -93,6 +93,7 @@ func (h *httpFlags) ask(cmd *cobra.Command, method, path string, send []byte, ti
 	if err != nil {
 		return 0, nil, err
 	}
+	defer waiting(cmd, "a node's answer")()
 	var failed []string
 	for i := range addrs {
 		at := (h.first + i) % len(addrs)

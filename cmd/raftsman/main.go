@@ -154,15 +154,20 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != len(names) {
-			return usageError{fmt.Errorf("%s takes %s, got %d arguments", cmd.CommandPath(), strings.Join(names, " "), len(args))}
+			return usageError{fmt.Errorf("%s takes %s, got %s; see %s --help", commandName(cmd), strings.Join(names, " "), plural(len(args), "argument", "arguments"), cmd.CommandPath())}
 		}
 		return nil
 	}
 }
 
+// commandName is the command without the program, whose name errors begin with.
+func commandName(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), "raftsman ")
+}
+
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args[0])}
+		return usageError{fmt.Errorf("%s takes no arguments, got %q; see %s --help", commandName(cmd), args[0], cmd.CommandPath())}
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/raftsman/raftsman/internal/cluster"
 	"github.com/raftsman/raftsman/internal/gateway"
 	"github.com/raftsman/raftsman/internal/health"
@@ -75,11 +77,26 @@ func (p *progress) end() {
 	}
 }
 
+// patience is how long one waits for an answer without a word.
+const patience = time.Second
+
+// waiting says what is waited for, if that takes long and a person sees it, until
+// stop.
+func waiting(cmd *cobra.Command, what string) (stop func()) {
+	began := time.Now()
+	return live(cmd.ErrOrStderr(), func() string {
+		if d := time.Since(began); d >= patience {
+			return fmt.Sprintf("waiting for %s, %ds", what, int(d.Seconds()))
+		}
+		return ""
+	})
+}
+
 // livePeriod is how often a live line is drawn.
 const livePeriod = 250 * time.Millisecond
 
 // live shows a line that changes, if a person sees it, until stop, which removes
-// it. A command that ends at once shows none.
+// it. A command that ends at once shows none, and nor does an empty line.
 func live(w io.Writer, line func() string) (stop func()) {
 	p := newProgress(w)
 	if !p.terminal {
@@ -93,11 +110,14 @@ func live(w io.Writer, line func() string) (stop func()) {
 		for {
 			select {
 			case <-quit:
-				fmt.Fprint(w, "\r\x1b[K")
+				if p.open {
+					fmt.Fprint(w, "\r\x1b[K")
+				}
 				return
 			case <-tick.C:
-				text := line()
-				p.show(text, text)
+				if text := line(); text != "" {
+					p.show(text, text)
+				}
 			}
 		}
 	}()

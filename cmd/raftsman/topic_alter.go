@@ -51,7 +51,7 @@ nodes, or to its default.`,
 					return unknownTopic(ctx, adm, args[0])
 				}
 				if err != nil {
-					return fmt.Errorf("alter topic %q: %w", args[0], err)
+					return fmt.Errorf("alter topic %q: %w%s", args[0], err, nearSetting(changes))
 				}
 				return render(cmd, format, topicAltered{args[0], !check}, func(w io.Writer) {
 					if check {
@@ -74,6 +74,17 @@ nodes, or to its default.`,
 	kafka.bind(cmd)
 	format.bind(cmd)
 	return cmd
+}
+
+// nearSetting says what may be meant by a setting that is not known here.
+func nearSetting(changes []kadm.AlterConfig) string {
+	names := config.TopicNames()
+	for _, c := range changes {
+		if near := nearestName(c.Name, names); near != "" && !slices.Contains(names, c.Name) {
+			return fmt.Sprintf("; did you mean %s?", near)
+		}
+	}
+	return ""
 }
 
 // topicAltered is what topic alter shows.
