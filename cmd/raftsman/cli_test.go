@@ -107,12 +107,7 @@ func TestCommands(t *testing.T) {
 	t.Setenv("RAFTSMAN_BROKERS", strings.Join(brokers, ","))
 	t.Setenv("RAFTSMAN_HTTP", strings.Join(https, ","))
 	places := map[string]string{"{data}": madeDataDir(t), "{out}": t.TempDir(), "{dead}": deadAddr(t)}
-	t.Run("a topic that is made by writing to it", func(t *testing.T) {
-		try := commandCase{path: "produce", input: "hello\n"}
-		if _, errs, code := try.typed(t, places, "fresh --acks 1"); code != 0 || errs != "1 record\n" {
-			t.Errorf("exit code %d: %s", code, errs)
-		}
-	})
+	t.Run("a topic that is made by writing to it", func(t *testing.T) { checkRecords(t, places) })
 	t.Run("what is in a bundle", func(t *testing.T) { checkBundle(t, places) })
 	done := make(map[string]bool)
 	for _, tc := range commandCases {
@@ -133,6 +128,35 @@ func TestCommands(t *testing.T) {
 	})
 	for path := range done {
 		t.Errorf("there is no command %q", path)
+	}
+}
+
+// checkRecords writes to a topic that does not exist yet, reads it in some ways, and
+// copies it by way of JSON.
+func checkRecords(t *testing.T, places map[string]string) {
+	ok := func(input, line, want string) string {
+		t.Helper()
+		path, args, _ := strings.Cut(line, " ")
+		try := commandCase{path: path, input: input}
+		out, errs, code := try.typed(t, places, args)
+		if code != 0 || want != "" && out+errs != want {
+			t.Errorf("%s: exit code %d, got\n%s%s", line, code, out, errs)
+		}
+		return out
+	}
+	ok("a:1\nb:2\nc:3\nc:4\n", "produce fresh --acks 1 --key-separator : --header h=x --compression zstd", "4 records\n")
+	ok("", "consume fresh --print-key", "a\t1\nb\t2\nc\t3\nc\t4\n")
+	ok("", "consume fresh --offset -2", "3\n4\n")
+	ok("", "consume fresh --offset 1 --until 3", "2\n3\n")
+	ok("", "consume fresh --offset @-1h --key c --max 1", "3\n")
+	ok("", "consume fresh --until @-1h", "")
+	ok("", "consume fresh --follow --until @0s --header h=/^x$/ --value /[24]/", "2\n4\n") // does not wait for ever
+	ok("", "consume fresh --group readers --max 3", "1\n2\n3\n")
+	ok("", "consume fresh --group readers --max 1", "4\n")
+	lines := ok("", "consume fresh --format json", "")
+	ok(lines, "produce copy --format json --keep-partitions", "4 records\n")
+	if got := ok("", "consume copy --format json", ""); strings.ReplaceAll(got, `"copy"`, `"fresh"`) != lines {
+		t.Errorf("got\n%s of\n%s", got, lines)
 	}
 }
 

@@ -160,23 +160,21 @@ func (c *consumeFlags) run(cmd *cobra.Command, topic string) error {
 		return err
 	}
 	defer client.Close()
-	ctx := cmd.Context()
-	if at, ok := c.deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, at)
-		defer cancel()
-	}
 	p := c.printing(cmd)
-	err = c.copy(ctx, client, p, spans)
+	err = c.copy(cmd.Context(), client, p, spans)
 	return errors.Join(err, p.end())
 }
 
-// deadline is when --follow ends though no record comes that is late enough.
+// lastPatience is how long --follow waits for a record when --until is over.
+const lastPatience = time.Second
+
+// deadline is when --follow has waited long enough for a next record, though none
+// comes that is as late as --until.
 func (c *consumeFlags) deadline() (time.Time, bool) {
 	if !c.follow || c.to == nil || c.to.kind != toTime {
 		return time.Time{}, false
 	}
-	return time.UnixMilli(c.to.ms), true
+	return time.UnixMilli(max(c.to.ms, time.Now().Add(lastPatience).UnixMilli())), true
 }
 
 // printing is the output with its filter, and how far it is.
@@ -258,16 +256,22 @@ func (c *consumeFlags) copy(ctx context.Context, client *kgo.Client, out *printi
 // poll waits for records. It returns nil when ctx has ended.
 func (c *consumeFlags) poll(ctx context.Context, client *kgo.Client) (kgo.Fetches, error) {
 	wait, cancel := ctx, context.CancelFunc(func() {})
-	if !c.follow {
+	at, ends := c.deadline()
+	switch {
+	case ends:
+		wait, cancel = context.WithDeadline(ctx, at)
+	case !c.follow:
 		wait, cancel = context.WithTimeout(ctx, c.timeout)
 	}
 	defer cancel()
 	fetches := client.PollFetches(wait)
 	switch {
 	case ctx.Err() != nil && c.follow:
-		return nil, nil // how one ends --follow, or --until is over
+		return nil, nil // how one ends --follow
 	case ctx.Err() != nil:
 		return nil, errors.New("interrupted")
+	case ends && wait.Err() != nil && fetches.NumRecords() == 0:
+		return nil, nil // --until is over
 	case wait.Err() != nil && fetches.NumRecords() == 0:
 		return nil, fmt.Errorf("no record for %s, before the end was reached; has each partition a leader? See raftsman cluster status", c.timeout)
 	}
