@@ -67,9 +67,14 @@ func (k *kafkaFlags) connect(cmd *cobra.Command, opts ...kgo.Opt) (*kgo.Client, 
 	defer cancel()
 	if err := client.Ping(ctx); err != nil {
 		client.Close()
-		return nil, fmt.Errorf("can't reach the cluster at %s: %w; is it running, and is --brokers right?", strings.Join(brokers, ","), err)
+		return nil, unreachable(strings.Join(brokers, ","), err)
 	}
 	return client, nil
+}
+
+// unreachable says what to look at when no broker answers.
+func unreachable(brokers string, err error) error {
+	return fmt.Errorf("can't reach the cluster at %s: %w; is it running? --brokers or RAFTSMAN_BROKERS name the nodes' Kafka addresses; raftsman dev starts a cluster on 127.0.0.1:9092", brokers, err)
 }
 
 // softwareVersion is the version as the protocol allows it.
@@ -84,6 +89,7 @@ func softwareVersion() string {
 
 // admin runs f with an administrative client and a limited time.
 func (k *kafkaFlags) admin(cmd *cobra.Command, f func(ctx context.Context, adm *kadm.Client) error) error {
+	defer waiting(cmd, "the cluster")()
 	client, err := k.connect(cmd)
 	if err != nil {
 		return err
@@ -96,6 +102,17 @@ func (k *kafkaFlags) admin(cmd *cobra.Command, f func(ctx context.Context, adm *
 	return f(ctx, adm)
 }
 
+// look makes a look of what asks through the Kafka protocol.
+func (k *kafkaFlags) look(cmd *cobra.Command, f func(ctx context.Context, adm *kadm.Client) (shown, error)) func() (shown, error) {
+	return func() (s shown, err error) {
+		err = k.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+			s, err = f(ctx, adm)
+			return err
+		})
+		return s, err
+	}
+}
+
 // topicMetadata describes a topic that must exist.
 func topicMetadata(ctx context.Context, adm *kadm.Client, name string) (kadm.TopicDetail, error) {
 	m, err := adm.Metadata(ctx, name)
@@ -104,21 +121,41 @@ func topicMetadata(ctx context.Context, adm *kadm.Client, name string) (kadm.Top
 	}
 	t, ok := m.Topics[name]
 	if !ok {
-		return t, fmt.Errorf("topic %q does not exist", name)
+		return t, unknownTopic(ctx, adm, name)
 	}
-	return t, topicError(name, t.Err)
+	return t, topicError(ctx, adm, name, t.Err)
 }
 
 // topicError says what is wrong with a topic, or nil.
-func topicError(name string, err error) error {
+func topicError(ctx context.Context, adm *kadm.Client, name string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
-		return fmt.Errorf("topic %q does not exist", name)
+		return unknownTopic(ctx, adm, name)
 	}
 	return fmt.Errorf("topic %q: %w", name, err)
 }
+
+// errNoTopic is in the errors of noTopic.
+var errNoTopic = errors.New("does not exist")
+
+// unknownTopic says that there is no such topic, and which one may be meant.
+func unknownTopic(ctx context.Context, adm *kadm.Client, name string) error {
+	all, _ := adm.ListTopicsWithInternal(ctx) // without them nothing is suggested
+	return noTopic(name, all.Names())
+}
+
+func noTopic(name string, names []string) error {
+	if near := nearestName(name, names); near != "" {
+		return fmt.Errorf("topic %q %w; did you mean %q? raftsman topic list shows all", name, errNoTopic, near)
+	}
+	return fmt.Errorf("topic %q %w; raftsman topic list shows all", name, errNoTopic)
+}
+
+// creationTimeout is how long a topic may be unknown after it was asked for: a
+// node says so at once, and begins to create it if it does that.
+const creationTimeout = time.Second
 
 // ensureTopic returns a topic's number of partitions. A topic that does not
 // exist is created if the cluster creates topics by itself.
@@ -130,7 +167,7 @@ func ensureTopic(ctx context.Context, client *kgo.Client, name string) (partitio
 	topic := kmsg.NewMetadataRequestTopic()
 	topic.Topic = kmsg.StringPtr(name)
 	req.Topics = append(req.Topics, topic)
-	for {
+	for began := time.Now(); ; {
 		resp, err := req.RequestWith(ctx, client)
 		if err != nil {
 			return 0, fmt.Errorf("ask for topic %q: %w", name, err)
@@ -141,10 +178,12 @@ func ensureTopic(ctx context.Context, client *kgo.Client, name string) (partitio
 		err = kerr.ErrorForCode(resp.Topics[0].ErrorCode)
 		switch {
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
-			return 0, fmt.Errorf("topic %q does not exist; create it with: raftsman topic create %s", name, name)
+			if time.Since(began) > creationTimeout {
+				return 0, fmt.Errorf("%w, raftsman topic create %s makes it", unknownTopic(ctx, kadm.NewClient(client), name), name)
+			}
 		case errors.Is(err, kerr.LeaderNotAvailable): // being created
 		case err != nil:
-			return 0, topicError(name, err)
+			return 0, fmt.Errorf("topic %q: %w", name, err)
 		default:
 			return int32(len(resp.Topics[0].Partitions)), nil
 		}

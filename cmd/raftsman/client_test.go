@@ -3,7 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -129,34 +130,45 @@ func TestSplitKey(t *testing.T) {
 	}
 }
 
-func TestParseOffset(t *testing.T) {
-	for _, tc := range []struct {
-		text string
-		want int64
-		ok   bool
-	}{
-		{"beginning", fromBeginning, true}, {"end", fromEnd, true}, {"0", 0, true}, {"42", 42, true},
-		{"-1", 0, false}, {"", 0, false}, {"1.5", 0, false}, {"start", 0, false},
-	} {
-		got, err := parseOffset(tc.text)
-		if got != tc.want || (err == nil) != tc.ok {
-			t.Errorf("%q: got %d, %v", tc.text, got, err)
-		}
+func TestConsumeSpans(t *testing.T) {
+	listed := func(offset int64) kadm.ListedOffsets {
+		return kadm.ListedOffsets{"t": {0: {Topic: "t", Offset: offset}}}
 	}
-}
-
-func TestSpanFrom(t *testing.T) {
+	const forever = math.MaxInt64
 	for _, tc := range []struct {
-		offset int64
-		follow bool
-		want   int64 // the start; -1: an error
+		offset, until string
+		follow        bool
+		time          int64 // what the time is at
+		start, end    int64 // start -1: an error
 	}{
-		{fromBeginning, false, 10}, {fromEnd, false, 20}, {fromEnd, true, 20},
-		{5, false, 10}, {15, false, 15}, {20, true, 20}, {25, false, 25}, {25, true, -1},
+		{"start", "", false, 0, 10, 20},
+		{"beginning", "", true, 0, 10, forever},
+		{"end", "", false, 0, 20, 20},
+		{"latest", "", true, 0, 20, forever},
+		{"5", "", false, 0, 10, 20},
+		{"15", "", true, 0, 15, forever},
+		{"25", "", false, 0, 20, 20},
+		{"25", "", true, 0, -1, 0},
+		{"-3", "", false, 0, 17, 20},
+		{"-99", "15", false, 0, 10, 15},
+		{"@5000", "", false, 12, 12, 20},
+		{"@5000", "", false, -1, 20, 20},
+		{"start", "@5000", false, 12, 10, 12},
+		{"start", "@5000", true, -1, 10, forever},
+		{"start", "@5000", true, 12, 10, 12},
+		{"start", "-5", false, 0, 10, 15},
+		{"start", "30", false, 0, 10, 20},
+		{"start", "30", true, 0, 10, 30},
+		{"start", "end", true, 0, 10, 20},
 	} {
-		got, err := span{10, 20}.from(tc.offset, tc.follow)
-		if (err != nil) != (tc.want < 0) || err == nil && got.start != tc.want {
-			t.Errorf("offset %d, follow %v: got %+v, %v", tc.offset, tc.follow, got, err)
+		c := consumeFlags{offset: tc.offset, until: tc.until, follow: tc.follow, format: "value", timeout: 1}
+		if err := c.parse(); err != nil {
+			t.Fatal(err)
+		}
+		l := limits{starts: listed(10), ends: listed(20), times: listed(tc.time)}
+		got, err := c.span(l, l, "t", 0)
+		if (err != nil) != (tc.start < 0) || err == nil && got != (span{tc.start, tc.end}) {
+			t.Errorf("%+v: got %+v, %v", tc, got, err)
 		}
 	}
 	all := spans{0: {10, 20}, 1: {20, 20}, 2: {25, 20}}
@@ -166,9 +178,45 @@ func TestSpanFrom(t *testing.T) {
 	}
 }
 
+func TestFilters(t *testing.T) {
+	r := &kgo.Record{Key: []byte("user-17"), Value: []byte(`{"total":1234}`), Headers: []kgo.RecordHeader{{Key: "a", Value: []byte("x1")}, {Key: "a", Value: []byte("y2")}, {Key: "b"}}}
+	for _, tc := range []struct {
+		key, value string
+		headers    []string
+		want       bool
+	}{
+		{"", "", nil, true},
+		{"ser", "", nil, true},
+		{"^user", "", nil, false}, // no regular expression
+		{"/^user-1./", "total", nil, true},
+		{"user", "/total.:[0-9]{5}/", nil, false},
+		{"", "", []string{"a", "b"}, true},
+		{"", "", []string{"c"}, false},
+		{"", "", []string{"a=y"}, true},
+		{"", "", []string{"a=/^.2$/", "a=x1"}, true},
+		{"", "", []string{"b=z"}, false},
+		{"", "", []string{"b="}, true},
+		{"/", "", nil, false},
+	} {
+		f, err := newFilter(tc.key, tc.value, tc.headers)
+		if err != nil || f.wants(r) != tc.want {
+			t.Errorf("%+v: %v, %v", tc, err, f.wants(r))
+		}
+		if f.wants(&kgo.Record{}) != (tc.key == "" && tc.value == "" && tc.headers == nil) {
+			t.Errorf("%+v: wrong of a record that is empty", tc)
+		}
+	}
+	for _, bad := range [][3]string{{"/(/", "", "a"}, {"", "/[/", "a"}, {"", "", "=x"}, {"", "", ""}, {"", "", "a=/(/"}} {
+		if _, err := newFilter(bad[0], bad[1], bad[2:]); err == nil {
+			t.Errorf("%q passes", bad)
+		}
+	}
+}
+
 func TestPrinters(t *testing.T) {
 	r := &kgo.Record{
 		Topic: "t", Partition: 3, Offset: 7, Key: []byte("k"), Value: []byte("a\xff\r"), Timestamp: time.UnixMilli(1500).UTC(),
+		Headers: []kgo.RecordHeader{{Key: "h", Value: []byte("1")}},
 	}
 	for _, tc := range []struct {
 		output      string
@@ -179,6 +227,10 @@ func TestPrinters(t *testing.T) {
 		{"value", true, false, "k\ta\xff\r\n"},
 		{"value", true, true, "3\t7\tk\ta\xff\r\n"},
 		{`%p %o %d %k\n`, false, false, "3 7 1500 k\n"},
+		{"raw", false, false, "a\xff\r"},
+		{"hex", false, false, "3\t7\t6b\t61ff0d\n"},
+		{"yaml", false, false, "---\ntopic: t\npartition: 3\noffset: 7\ntimestamp: \"1970-01-01T00:00:01.500Z\"\nkey: k\nvalue: null\nvalue_base64: Yf8N\nheaders:\n  - key: h\n    value: \"1\"\n"},
+		{`{{.Topic}}/{{.Partition}} {{.Offset}} {{.Timestamp.Unix}} {{json .Key}} {{hex .Value}} {{range .Headers}}{{.Key}}={{base64 .Value}}{{end}}`, false, false, "t/3 7 1 \"k\" 61ff0d h=MQ==\n"},
 	} {
 		print, err := newPrinter(tc.output, tc.key, tc.offset)
 		if err != nil {
@@ -188,15 +240,16 @@ func TestPrinters(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", tc.output, got, tc.want)
 		}
 	}
-	for _, bad := range []string{"", "xml", "%q{", "%"} {
+	for _, bad := range []string{"", "xml", "%q{", "%", "{{.Nothing}}", "{{", "{{nothing .Key}}"} {
 		if _, err := newPrinter(bad, false, false); err == nil {
-			t.Errorf("-o %q passes", bad)
+			t.Errorf("--format %q passes", bad)
 		}
 	}
 }
 
-// Whatever the bytes are, -o json gives them back.
-func TestJSONLosesNothing(t *testing.T) {
+// TestJSONRoundTrips: whatever the bytes are, produce reads back what consume has
+// written.
+func TestJSONRoundTrips(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	values := [][]byte{nil, {}, []byte("text"), []byte("<\u2028>"), {0xff}, {0}}
 	for range 200 {
@@ -206,26 +259,60 @@ func TestJSONLosesNothing(t *testing.T) {
 		}
 		values = append(values, v)
 	}
-	for _, want := range values {
-		line := appendJSON(nil, &kgo.Record{Topic: "t", Value: want, Headers: []kgo.RecordHeader{{Key: "h", Value: want}}})
+	same := func(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
+	p := produceFlags{format: "json", partition: -1, keepPartitions: true}
+	parse, err := p.parser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range values {
+		want := &kgo.Record{Topic: "t", Partition: int32(i), Key: values[len(values)-1-i], Value: v, Timestamp: time.UnixMilli(int64(i)).UTC(), Headers: []kgo.RecordHeader{{Key: "h", Value: v}}}
+		line := appendJSON(nil, want)
 		if bytes.Count(line, []byte("\n")) != 1 {
 			t.Fatalf("%q is not one line", line)
 		}
-		var j jsonRecord
-		if err := json.Unmarshal(line, &j); err != nil {
+		got, err := parse(line)
+		if err != nil {
 			t.Fatal(err)
 		}
-		back := func(s *string, raw []byte) []byte {
-			if s != nil {
-				return []byte(*s)
-			}
-			return raw
+		if !same(got.Key, want.Key) || !same(got.Value, v) || got.Partition != want.Partition || !got.Timestamp.Equal(want.Timestamp) ||
+			len(got.Headers) != 1 || got.Headers[0].Key != "h" || !same(got.Headers[0].Value, v) {
+			t.Errorf("got %+v of %s", got, line)
 		}
-		for _, got := range [][]byte{back(j.Value, j.ValueBase64), back(j.Headers[0].Value, j.Headers[0].ValueBase64)} {
-			if !bytes.Equal(got, want) || (got == nil) != (want == nil) {
-				t.Errorf("got %q, want %q", got, want)
-			}
+	}
+}
+
+func TestWrongLines(t *testing.T) {
+	for _, tc := range []struct {
+		flags produceFlags
+		line  string
+		want  string
+	}{
+		{produceFlags{format: "lines", keySeparator: ":"}, "v", "no key"},
+		{produceFlags{format: "json"}, "", "not a JSON object"},
+		{produceFlags{format: "json"}, "null", "not a JSON object"},
+		{produceFlags{format: "json"}, `{"vaule":"x"}`, "vaule"},
+		{produceFlags{format: "json"}, `{"value":7}`, "not a record"},
+		{produceFlags{format: "json"}, `{"value":"x"} {}`, "follows"},
+		{produceFlags{format: "json"}, `{"timestamp":"today"}`, "today"},
+		{produceFlags{format: "json"}, `{"value_base64":"!"}`, "not a record"},
+		{produceFlags{format: "json", keepPartitions: true}, `{"partition":-1}`, "below 0"},
+	} {
+		parse, err := tc.flags.parser()
+		if err != nil {
+			t.Fatal(err)
 		}
+		if _, err := parse([]byte(tc.line)); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: got %v", tc.line, err)
+		}
+	}
+	p := produceFlags{format: "lines", key: "k", headers: []string{"a=1", "b="}, partition: 4}
+	parse, err := p.parser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := parse([]byte("v")); err != nil || string(r.Key) != "k" || string(r.Value) != "v" || r.Partition != 4 || len(r.Headers) != 2 || string(r.Headers[0].Value) != "1" {
+		t.Errorf("got %+v, %v", r, err)
 	}
 }
 

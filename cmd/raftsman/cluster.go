@@ -59,8 +59,8 @@ func newCluster() *cobra.Command {
 
 func newClusterStatus() *cobra.Command {
 	var (
-		to     httpFlags
-		format outputFormat
+		to   httpFlags
+		view view
 	)
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -68,24 +68,24 @@ func newClusterStatus() *cobra.Command {
 		Long: `Asks a node for the cluster, and the Kafka addresses that the nodes advertise for
 its topics. Exits with 1 if a partition has no leader.`,
 		Example: `  raftsman cluster status
-  raftsman cluster status --http 10.0.0.1:8080 -o json`,
+  raftsman cluster status --http 10.0.0.1:8080 -o json
+  raftsman cluster status --watch`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := statusOf(cmd, &to)
-			if err != nil {
-				return err
-			}
-			if err := render(cmd, format, s, s.table); err != nil {
-				return err
-			}
-			if s.Leaderless > 0 {
-				return fmt.Errorf("%s without a leader", plural(s.Leaderless, "partition", "partitions"))
-			}
-			return nil
+			var s *clusterStatus
+			return view.run(cmd, func() (_ shown, err error) {
+				s, err = statusOf(cmd, &to)
+				return shown{value: s, table: s.table}, err
+			}, func() error {
+				if s.Leaderless > 0 {
+					return fmt.Errorf("%s without a leader; raftsman partition list --problems shows them", plural(s.Leaderless, "partition", "partitions"))
+				}
+				return nil
+			})
 		},
 	}
 	to.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	return cmd
 }
 
@@ -149,7 +149,7 @@ func (s *clusterStatus) table(w io.Writer) {
 	cells(w, "etcd", strings.Join(s.Etcd, ","))
 	cells(w, "winner", winner)
 	if s.Frozen != "" {
-		cells(w, "frozen", s.Frozen)
+		cells(w, "frozen", bad(s.Frozen))
 	}
 	cells(w, "topics", s.Topics)
 	cells(w, "partitions", fmt.Sprintf("%d, %d without a leader, %d under-replicated", s.Partitions, s.Leaderless, s.UnderReplicated))
@@ -157,8 +157,8 @@ func (s *clusterStatus) table(w io.Writer) {
 	cells(w, "rebalancing", s.Rebalance)
 	cells(w, "health", fmt.Sprintf("%s (raftsman cluster health)", s.Health))
 	fmt.Fprintln(w)
-	cells(w, "NODE", "KAFKA", "HTTP", "RACK", "STATE", "LEADS", "REPLICAS")
+	heading(w, "NODE", "KAFKA", "HTTP", "RACK", "STATE", "LEADS", "REPLICAS")
 	for _, n := range s.Nodes {
-		cells(w, n.Node, n.Kafka, n.HTTP, orDash(n.Rack), n.State, n.Leads, n.Replicas)
+		cells(w, n.Node, n.Kafka, n.HTTP, orDash(n.Rack), stateTone(n.State), n.Leads, n.Replicas)
 	}
 }

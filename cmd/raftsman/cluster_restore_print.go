@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
-	"text/tabwriter"
 )
 
 // shownWrites is how many keys and differences the table shows; -o json shows all.
@@ -11,9 +11,10 @@ const shownWrites = 40
 
 // renderTo writes a table to where a person reads it.
 func renderTo(out io.Writer, table func(w io.Writer)) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	table(w)
-	return w.Flush()
+	var text bytes.Buffer
+	table(&text)
+	_, err := io.WriteString(out, screenOf(out).layout(text.String()))
+	return err
 }
 
 func (r *restoreResult) table(w io.Writer) {
@@ -21,7 +22,7 @@ func (r *restoreResult) table(w io.Writer) {
 	cells(w, "keys", r.Prefix)
 	cells(w, "etcd now", r.Etcd)
 	fmt.Fprintln(w)
-	cells(w, "NODE", "VIEW FROM", "EPOCH", "REVISION", "TOPICS", "ASSIGNMENTS", "REPLICAS", "FROZEN")
+	heading(w, "NODE", "VIEW FROM", "EPOCH", "REVISION", "TOPICS", "ASSIGNMENTS", "REPLICAS", "FROZEN")
 	for _, v := range r.Views {
 		if v.Missing != "" {
 			cells(w, v.Node, v.Source, "-", "-", "-", "-", v.Replicas, v.Missing)

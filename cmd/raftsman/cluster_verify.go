@@ -82,6 +82,7 @@ differences, but a replica could not be asked, or not wholly; 1 failed; 2 wrong 
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "show no progress")
 	to.bind(cmd)
 	format.bind(cmd)
+	cmd.ValidArgsFunction = to.completeTopics
 	return cmd
 }
 
@@ -156,7 +157,7 @@ func (r *verifyReport) table(w io.Writer) {
 	cells(w, "differences", len(r.Differences)+r.NotListed)
 	if len(r.Differences) > 0 {
 		fmt.Fprintln(w)
-		cells(w, "PARTITION", "OFFSETS", "KIND", "NODE", "REPLICA", "COPY", "FILE", "BYTE", "REPAIR", "REASON")
+		heading(w, "PARTITION", "OFFSETS", "KIND", "NODE", "REPLICA", "COPY", "FILE", "BYTE", "REPAIR", "REASON")
 		for _, d := range r.Differences {
 			for _, c := range d.Copies {
 				cells(w, fmt.Sprintf("%s/%d", d.Topic, d.Partition), fmt.Sprintf("%d-%d", d.Offset, d.Last), d.Kind,
@@ -169,7 +170,7 @@ func (r *verifyReport) table(w io.Writer) {
 	}
 	if len(r.Incomplete) > 0 {
 		fmt.Fprintln(w)
-		cells(w, "NOT COMPARED", "NODE", "REPLICA", "REASON")
+		heading(w, "NOT COMPARED", "NODE", "REPLICA", "REASON")
 		for _, i := range r.Incomplete {
 			cells(w, fmt.Sprintf("%s/%d", i.Topic, i.Partition), i.Node, i.Replica, i.Reason)
 		}

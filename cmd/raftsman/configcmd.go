@@ -39,7 +39,7 @@ environment and file. Passwords are not printed.`,
 			}
 			settings := settingsOf(cmd.Flags(), from)
 			return render(cmd, format, settings, func(w io.Writer) {
-				cells(w, "SETTING", "VALUE", "FROM")
+				heading(w, "SETTING", "VALUE", "FROM")
 				for _, s := range settings {
 					text, ok := s.Value.(string)
 					if !ok {

@@ -17,7 +17,7 @@ import (
 )
 
 func newDebug() *cobra.Command {
-	return group("debug", "Read a stopped node's files, damaged ones too", newDebugWAL(), newDebugSegment(), newDebugManifest())
+	return group("debug", "Read a stopped node's files, and gather what explains a problem", newDebugWAL(), newDebugSegment(), newDebugManifest(), newDebugBundle())
 }
 
 // debugHelp ends the help of each verb.

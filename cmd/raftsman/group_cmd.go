@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -28,7 +27,7 @@ func newGroup() *cobra.Command {
 func newGroupList() *cobra.Command {
 	var (
 		kafka  kafkaFlags
-		format outputFormat
+		view   view
 		states []string
 	)
 	cmd := &cobra.Command{
@@ -38,51 +37,39 @@ func newGroupList() *cobra.Command {
   raftsman group list --state Empty -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+			return view.run(cmd, kafka.look(cmd, func(ctx context.Context, adm *kadm.Client) (shown, error) {
 				listed, err := adm.ListGroups(ctx, states...)
 				if err != nil {
-					return fmt.Errorf("list groups: %w", err)
+					return shown{}, fmt.Errorf("list groups: %w", err)
 				}
 				groups := []groupInfo{}
 				for _, g := range listed.Sorted() {
 					groups = append(groups, groupInfo{g.Group, g.State, g.ProtocolType, g.Coordinator})
 				}
-				return render(cmd, format, groups, func(w io.Writer) {
-					cells(w, "GROUP", "STATE", "TYPE", "COORDINATOR")
-					for _, g := range groups {
-						cells(w, g.Group, g.State, orDash(g.ProtocolType), g.Coordinator)
-					}
-				})
-			})
+				return shown{value: groups, table: func(w io.Writer) { groupTable(w, groups) }}, nil
+			}), nil)
 		},
 	}
 	cmd.Flags().StringSliceVar(&states, "state", nil, "only groups in these states: Stable, Empty, PreparingRebalance, CompletingRebalance")
 	completeFlag(cmd, "state", cobra.FixedCompletions([]string{"Stable", "Empty", "PreparingRebalance", "CompletingRebalance"}, cobra.ShellCompDirectiveNoFileComp))
 	kafka.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	return cmd
+}
+
+func groupTable(w io.Writer, groups []groupInfo) {
+	heading(w, "GROUP", "STATE", "TYPE", "COORDINATOR")
+	for _, g := range groups {
+		cells(w, g.Group, g.State, orDash(g.ProtocolType), g.Coordinator)
+	}
 }
 
 // completeGroups offers the groups that there are.
 func (k *kafkaFlags) completeGroups(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	const none = cobra.ShellCompDirectiveNoFileComp
-	if len(args) > 0 {
-		return nil, none
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), completeTimeout)
-	defer cancel()
-	cmd.SetContext(ctx)
-	var names []string
-	err := k.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+	return k.complete(cmd, args, func(ctx context.Context, adm *kadm.Client) ([]string, error) {
 		listed, err := adm.ListGroups(ctx)
-		names = listed.Groups()
-		return err
+		return listed.Groups(), err
 	})
-	if err != nil {
-		return nil, none
-	}
-	slices.Sort(names)
-	return names, none
 }
 
 // knownGroup describes a group that must exist.
@@ -94,17 +81,27 @@ func knownGroup(ctx context.Context, adm *kadm.Client, name string) (kadm.Descri
 	g := described[name]
 	switch {
 	case errors.Is(err, kerr.GroupIDNotFound), err == nil && g.State == "Dead":
-		return g, fmt.Errorf("group %q does not exist", name)
+		return g, unknownGroup(ctx, adm, name)
 	case err != nil:
 		return g, fmt.Errorf("describe group %q: %w", name, explained(err, g.ErrMessage))
 	}
 	return g, nil
 }
 
+// unknownGroup says that there is no such group, and which one may be meant.
+func unknownGroup(ctx context.Context, adm *kadm.Client, name string) error {
+	all, _ := adm.ListGroups(ctx) // without them nothing is suggested
+	if near := nearestName(name, all.Groups()); near != "" {
+		return fmt.Errorf("group %q does not exist; did you mean %q? raftsman group list shows all", name, near)
+	}
+	return fmt.Errorf("group %q does not exist; raftsman group list shows all", name)
+}
+
 func newGroupDelete() *cobra.Command {
 	var (
 		kafka    kafkaFlags
 		tolerant bool
+		format   outputFormat
 	)
 	cmd := &cobra.Command{
 		Use:     "delete NAME",
@@ -119,21 +116,21 @@ func newGroupDelete() *cobra.Command {
 				}
 				switch {
 				case errors.Is(err, kerr.GroupIDNotFound) && tolerant:
-					return nil
+					return renderDeleted(cmd, format, deleted{args[0], false})
 				case errors.Is(err, kerr.GroupIDNotFound):
-					return fmt.Errorf("group %q does not exist", args[0])
+					return unknownGroup(ctx, adm, args[0])
 				case errors.Is(err, kerr.NonEmptyGroup):
 					return exitError{exitRefused, fmt.Errorf("group %q has members: stop them first (raftsman group describe %s shows them)", args[0], args[0])}
 				case err != nil:
 					return fmt.Errorf("delete group %q: %w", args[0], err)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "deleted %s\n", args[0])
-				return nil
+				return renderDeleted(cmd, format, deleted{args[0], true})
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&tolerant, "if-exists", false, "succeed if there is no such group")
 	cmd.ValidArgsFunction = kafka.completeGroups
 	kafka.bind(cmd)
+	format.bind(cmd)
 	return cmd
 }

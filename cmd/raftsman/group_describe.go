@@ -48,28 +48,26 @@ type groupPartition struct {
 
 func newGroupDescribe() *cobra.Command {
 	var (
-		kafka  kafkaFlags
-		format outputFormat
+		kafka kafkaFlags
+		view  view
 	)
 	cmd := &cobra.Command{
 		Use:   "describe NAME",
 		Short: "Show a group's members, what they are assigned, and how far they are behind",
 		Example: `  raftsman group describe orders-billing
+  raftsman group describe orders-billing --watch
   raftsman group describe orders-billing -o json`,
 		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+			return view.run(cmd, kafka.look(cmd, func(ctx context.Context, adm *kadm.Client) (shown, error) {
 				d, err := describeGroup(ctx, adm, args[0])
-				if err != nil {
-					return err
-				}
-				return render(cmd, format, d, d.table)
-			})
+				return shown{value: d, table: d.table}, err
+			}), nil)
 		},
 	}
 	cmd.ValidArgsFunction = kafka.completeGroups
 	kafka.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	return cmd
 }
 
@@ -163,7 +161,7 @@ func (d *groupDescription) table(w io.Writer) {
 	cells(w, "protocol", orDash(strings.Trim(d.ProtocolType+"/"+d.Protocol, "/")))
 	cells(w, "coordinator", d.Coordinator)
 	fmt.Fprintln(w)
-	cells(w, "MEMBER", "INSTANCE", "CLIENT", "HOST", "ASSIGNED")
+	heading(w, "MEMBER", "INSTANCE", "CLIENT", "HOST", "ASSIGNED")
 	for _, m := range d.Members {
 		var assigned []string
 		for _, topic := range slices.Sorted(maps.Keys(m.Assigned)) {
@@ -172,7 +170,7 @@ func (d *groupDescription) table(w io.Writer) {
 		cells(w, m.ID, orDash(m.Instance), orDash(m.Client), m.Host, orDash(strings.Join(assigned, " ")))
 	}
 	fmt.Fprintln(w)
-	cells(w, "TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "MEMBER")
+	heading(w, "TOPIC", "PARTITION", "COMMITTED", "END", "LAG", "MEMBER")
 	for _, o := range d.Offsets {
 		cells(w, o.Topic, o.Partition, offsetText(o.Committed), offsetText(o.End), offsetText(o.Lag), orDash(o.Member))
 	}

@@ -35,17 +35,18 @@ func newGroupReset() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reset NAME --to WHERE",
 		Short: "Move a group's committed offsets",
-		Long: `Moves the committed offsets of a group without members: to the earliest or the
-latest record, to an offset, or to the first record that is not older than a time.
+		Long: `Moves the committed offsets of a group without members: to the start or the end of
+each partition, to an offset, to the last records, or to the first record that is
+not older than a time.
 Shows what it would do; does it with --execute. Without --topic it is about all
 partitions that the group has offsets for. What lies outside of a partition's
 records is moved to its start or end.`,
-		Example: `  raftsman group reset orders-billing --to earliest
-  raftsman group reset orders-billing --to 2026-11-21T08:00:00Z --topic orders --execute
+		Example: `  raftsman group reset orders-billing --to start
+  raftsman group reset orders-billing --to @2026-11-21T08:00:00Z --topic orders --execute
   raftsman group reset orders-billing --to 4200 --topic orders:0,3 --execute`,
 		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			where, err := parseWhere(to)
+			where, err := parseWhere("--to", to, time.Now())
 			if err != nil {
 				return usageError{err}
 			}
@@ -63,8 +64,8 @@ records is moved to its start or end.`,
 						return err
 					}
 				}
-				return render(cmd, format, resets, func(w io.Writer) {
-					cells(w, "TOPIC", "PARTITION", "FROM", "TO")
+				return render(cmd, format, listOf(resets), func(w io.Writer) {
+					heading(w, "TOPIC", "PARTITION", "FROM", "TO")
 					for _, r := range resets {
 						cells(w, r.Topic, r.Partition, offsetText(r.From), r.To)
 					}
@@ -76,49 +77,18 @@ records is moved to its start or end.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&to, "to", "", "earliest, latest, an offset, or a time such as 2026-11-21T08:00:00Z (required)")
+	f.StringVar(&to, "to", "", whereHelp+" (required)")
 	f.StringArrayVar(&topics, "topic", nil, "only this topic, TOPIC[:PARTITION,...]; may be repeated")
 	f.BoolVar(&execute, "execute", false, "do it; without it nothing is changed")
 	if err := cmd.MarkFlagRequired("to"); err != nil {
 		panic(fmt.Sprintf("BUG: --to: %v", err))
 	}
-	completeFlag(cmd, "to", cobra.FixedCompletions([]string{"earliest", "latest"}, cobra.ShellCompDirectiveNoFileComp))
+	completeFlag(cmd, "topic", kafka.completeTopics)
+	completeFlag(cmd, "to", completeWhere)
 	cmd.ValidArgsFunction = kafka.completeGroups
 	kafka.bind(cmd)
 	format.bind(cmd)
 	return cmd
-}
-
-// where is the place that offsets are moved to.
-type where struct {
-	kind   whereKind
-	offset int64
-	ms     int64
-}
-
-type whereKind int
-
-const (
-	toEarliest whereKind = iota
-	toLatest
-	toOffset
-	toTime
-)
-
-func parseWhere(text string) (where, error) {
-	switch text {
-	case "earliest":
-		return where{kind: toEarliest}, nil
-	case "latest":
-		return where{kind: toLatest}, nil
-	}
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 {
-		return where{kind: toOffset, offset: n}, nil
-	}
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil && t.UnixMilli() >= 0 {
-		return where{kind: toTime, ms: t.UnixMilli()}, nil
-	}
-	return where{}, fmt.Errorf("--to %q: it must be earliest, latest, an offset, or a time such as 2026-11-21T08:00:00Z", text)
 }
 
 // parseChosen reads topics and their partitions; no partitions are all.
@@ -165,7 +135,7 @@ func planReset(ctx context.Context, adm *kadm.Client, name string, to where, cho
 	if len(chosen) == 0 {
 		return nil, fmt.Errorf("group %q has no offsets; name topics with --topic", name)
 	}
-	bounds, err := resetBounds(ctx, adm, to, slices.Sorted(maps.Keys(chosen)))
+	bounds, err := limitsOf(ctx, adm, to, slices.Sorted(maps.Keys(chosen)))
 	if err != nil {
 		return nil, err
 	}
@@ -190,51 +160,6 @@ func planReset(ctx context.Context, adm *kadm.Client, name string, to where, cho
 		}
 	}
 	return resets, nil
-}
-
-// resetLimits are where the partitions begin and end, and where a time is.
-type resetLimits struct{ starts, ends, times kadm.ListedOffsets }
-
-func resetBounds(ctx context.Context, adm *kadm.Client, to where, topics []string) (b resetLimits, err error) {
-	for _, topic := range topics {
-		if _, err := topicMetadata(ctx, adm, topic); err != nil {
-			return b, err
-		}
-	}
-	if b.starts, err = adm.ListStartOffsets(ctx, topics...); err == nil {
-		b.ends, err = adm.ListEndOffsets(ctx, topics...)
-	}
-	if err == nil && to.kind == toTime {
-		b.times, err = adm.ListOffsetsAfterMilli(ctx, to.ms, topics...)
-	}
-	if err != nil {
-		return b, fmt.Errorf("ask for the offsets of %s: %w", strings.Join(topics, ", "), err)
-	}
-	return b, nil
-}
-
-// place is the new offset of a partition.
-func (b resetLimits) place(to where, topic string, partition int32) (int64, error) {
-	start, end := offsetOf(b.starts, topic, partition), offsetOf(b.ends, topic, partition)
-	if start == nil || end == nil {
-		reason := errors.Join(listError(b.starts, nil, topic, partition), listError(b.ends, nil, topic, partition))
-		return 0, fmt.Errorf("ask for the offsets of partition %d of topic %q: %w", partition, topic, reason)
-	}
-	switch to.kind {
-	case toEarliest:
-		return *start, nil
-	case toOffset:
-		return min(max(to.offset, *start), *end), nil
-	case toTime:
-		o, ok := b.times.Lookup(topic, partition)
-		if !ok || o.Err != nil {
-			return 0, fmt.Errorf("ask for the time in partition %d of topic %q: %w", partition, topic, listError(b.times, nil, topic, partition))
-		}
-		if o.Offset >= 0 {
-			return o.Offset, nil
-		}
-	}
-	return *end, nil // latest, or no record is that late
 }
 
 func commitReset(ctx context.Context, adm *kadm.Client, name string, resets []groupReset) error {

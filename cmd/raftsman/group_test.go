@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"slices"
 	"testing"
-	"text/tabwriter"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 func TestParseWhere(t *testing.T) {
+	now, day := time.UnixMilli(100_900_000), time.Date(1970, 1, 2, 0, 0, 0, 0, time.Local)
 	for _, tc := range []struct {
 		text string
 		want where
@@ -23,12 +24,23 @@ func TestParseWhere(t *testing.T) {
 		{"1970-01-01T00:00:01.5Z", where{kind: toTime, ms: 1500}, false},
 		{"1970-01-01T01:00:00+01:00", where{kind: toTime}, false},
 		{"", where{}, true},
-		{"-1", where{}, true},
-		{"end", where{}, true},
 		{"1969-12-31T23:59:59Z", where{}, true},
 		{"2026-11-21", where{}, true},
+		{"start", where{kind: toEarliest}, false},
+		{"end", where{kind: toLatest}, false},
+		{"-7", where{kind: toTail, offset: 7}, false},
+		{"@1500", where{kind: toTime, ms: 1500}, false},
+		{"@-15m", where{kind: toTime, ms: 100_000_000}, false},
+		{"@15m", where{kind: toTime, ms: 101_800_000}, false},
+		{"@1970-01-02", where{kind: toTime, ms: day.UnixMilli()}, false},
+		{"@1970-01-02T00:00", where{kind: toTime, ms: day.UnixMilli()}, false},
+		{"@1970-01-01T00:00:01Z", where{kind: toTime, ms: 1000}, false},
+		{"@-9999h", where{}, true},
+		{"@", where{}, true},
+		{"1.5", where{}, true},
+		{"middle", where{}, true},
 	} {
-		if got, err := parseWhere(tc.text); got != tc.want || (err != nil) != tc.bad {
+		if got, err := parseWhere("--to", tc.text, now); got != tc.want || (err != nil) != tc.bad {
 			t.Errorf("%q: got %+v, %v", tc.text, got, err)
 		}
 	}
@@ -54,7 +66,7 @@ func TestResetPlaces(t *testing.T) {
 		}
 		return kadm.ListedOffsets{"t": all}
 	}
-	b := resetLimits{starts: listed(10, 0), ends: listed(20, 0), times: listed(15, -1)}
+	b := limits{starts: listed(10, 0), ends: listed(20, 0), times: listed(15, -1)}
 	for _, tc := range []struct {
 		to        where
 		partition int32
@@ -65,6 +77,8 @@ func TestResetPlaces(t *testing.T) {
 		{where{kind: toOffset, offset: 12}, 0, 12},
 		{where{kind: toOffset, offset: 5}, 0, 10},
 		{where{kind: toOffset, offset: 50}, 0, 20},
+		{where{kind: toTail, offset: 3}, 0, 17},
+		{where{kind: toTail, offset: 30}, 0, 10},
 		{where{kind: toTime}, 0, 15},
 		{where{kind: toTime}, 1, 0}, // no record is that late
 	} {
@@ -92,9 +106,9 @@ func TestGroupTable(t *testing.T) {
 		},
 	}
 	var out bytes.Buffer
-	w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
-	d.table(w)
-	w.Flush()
+	if err := renderTo(&out, d.table); err != nil {
+		t.Fatal(err)
+	}
 	want := `group        g
 state        Stable
 protocol     consumer/range

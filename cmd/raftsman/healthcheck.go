@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -12,6 +13,7 @@ func newHealthcheck() *cobra.Command {
 	var (
 		to      httpFlags
 		timeout time.Duration
+		format  outputFormat
 	)
 	cmd := &cobra.Command{
 		Use:     "healthcheck",
@@ -26,11 +28,11 @@ func newHealthcheck() *cobra.Command {
 			if status != http.StatusOK {
 				return fmt.Errorf("the node answers %d: %s", status, firstLine(body))
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "ready")
-			return nil
+			return render(cmd, format, map[string]bool{"ready": true}, func(w io.Writer) { fmt.Fprintln(w, "ready") })
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "how long to wait for the answer")
 	to.bind(cmd)
+	format.bind(cmd)
 	return cmd
 }

@@ -93,6 +93,7 @@ func (h *httpFlags) ask(cmd *cobra.Command, method, path string, send []byte, ti
 	if err != nil {
 		return 0, nil, err
 	}
+	defer waiting(cmd, "a node's answer")()
 	var failed []string
 	for i := range addrs {
 		at := (h.first + i) % len(addrs)
@@ -118,9 +119,9 @@ func (h *httpFlags) ask(cmd *cobra.Command, method, path string, send []byte, ti
 		return status, body, nil
 	}
 	if len(failed) == 1 {
-		return 0, nil, noAnswerError{fmt.Errorf("can't reach the node at %s; is it running, and is --http right?", failed[0])}
+		return 0, nil, noAnswerError{fmt.Errorf("can't reach the node at %s; is it running? --http or RAFTSMAN_HTTP name the nodes' HTTP addresses", failed[0])}
 	}
-	return 0, nil, noAnswerError{fmt.Errorf("no node answers:\n  %s\nare they running, and is --http right?", strings.Join(failed, "\n  "))}
+	return 0, nil, noAnswerError{fmt.Errorf("no node answers:\n  %s\nare they running? --http or RAFTSMAN_HTTP name the nodes' HTTP addresses", strings.Join(failed, "\n  "))}
 }
 
 // nodeClient gives up early on an address where nobody is.

@@ -94,17 +94,35 @@ func newRoot() *cobra.Command {
 Exit codes: 0 done; 1 failed, trying again may help; 2 the command line, an
 environment variable or the configuration file is wrong, trying again won't help;
 3 an operation was refused or has failed; 4 it was cancelled; 5 it goes on, but
---timeout is over. Those of cluster health and
-cluster verify are their own.`,
+--timeout is over. Those of cluster health and cluster verify are their own.
+
+Commands that go to the Kafka port take --brokers or RAFTSMAN_BROKERS, those that go to
+the HTTP port --http or RAFTSMAN_HTTP. Tables fit the terminal, and have colours there
+unless NO_COLOR is set; -o json and -o yaml are for programs.`,
+		Example: `  raftsman dev                          # a cluster to try things with
+  raftsman topic create orders
+  echo hello | raftsman produce orders
+  raftsman consume orders --follow
+  raftsman cluster status --watch
+  raftsman cluster health               # what is wrong, and what to do`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{suggestFlag(cmd, err)} })
 	root.AddCommand(
 		newServe(), newGateway(), newDev(), newTopic(), newPartition(), newGroup(), newProduce(), newConsume(), newTorture(), newCluster(), newBackup(), newNode(), newOps(),
-		newHealthcheck(), newConfig(), newDebug(), newVersion(), newManpages(),
+		newHealthcheck(), newConfig(), newDebug(), newBench(), newCompletion(), newVersion(), newManpages(),
 	)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", helpWidth())))
 	return root
+}
+
+// helpWidth is how wide the help of flags is.
+func helpWidth() int {
+	if s := screenOf(os.Stdout); s.terminal {
+		return min(s.width, 120)
+	}
+	return 100
 }
 
 // group is a noun; it needs a verb.
@@ -123,6 +141,12 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 		return usageError{fmt.Errorf("%s needs a verb; see %s --help", cmd.CommandPath(), cmd.CommandPath())}
 	}}
 	cmd.AddCommand(verbs...)
+	var examples []string // the first of each verb
+	for _, verb := range verbs {
+		first, _, _ := strings.Cut(verb.Example, "\n")
+		examples = append(examples, first)
+	}
+	cmd.Example = strings.Join(examples, "\n")
 	return cmd
 }
 
@@ -130,15 +154,20 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != len(names) {
-			return usageError{fmt.Errorf("%s takes %s, got %d arguments", cmd.CommandPath(), strings.Join(names, " "), len(args))}
+			return usageError{fmt.Errorf("%s takes %s, got %s; see %s --help", commandName(cmd), strings.Join(names, " "), plural(len(args), "argument", "arguments"), cmd.CommandPath())}
 		}
 		return nil
 	}
 }
 
+// commandName is the command without the program, whose name errors begin with.
+func commandName(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), "raftsman ")
+}
+
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("%s takes no arguments, got %q", cmd.CommandPath(), args[0])}
+		return usageError{fmt.Errorf("%s takes no arguments, got %q; see %s --help", commandName(cmd), args[0], cmd.CommandPath())}
 	}
 	return nil
 }
@@ -170,6 +199,15 @@ func nearest(name string, names []string) string {
 		}
 	}
 	return best
+}
+
+// nearestName is for names that people choose, of which more than half must be
+// right.
+func nearestName(name string, names []string) string {
+	if near := nearest(name, names); edits(name, near)*2 < len(name) {
+		return near
+	}
+	return ""
 }
 
 // edits is the Levenshtein distance.

@@ -95,6 +95,17 @@ func TestExitCodes(t *testing.T) {
 		{"consume t -n -1", 2},
 		{"consume t -o xml", 2},
 		{"consume t -o json --print-key", 2},
+		{"consume t --until middle", 2},
+		{"consume t --key /(/", 2},
+		{"consume t --header =x", 2},
+		{"consume t --group g --until 5", 2},
+		{"consume t --group g --partition 0", 2},
+		{"consume t --format {{.Nothing}}", 2},
+		{"produce t --format xml", 2},
+		{"produce t --format json --key k", 2},
+		{"produce t --keep-partitions", 2},
+		{"produce t --header x", 2},
+		{"produce t --rate -1", 2},
 		{"produce t --acks 2", 2},
 		{"produce t --compression rar", 2},
 		{"produce t --partition x", 2},
@@ -139,6 +150,9 @@ func TestNearest(t *testing.T) {
 			t.Errorf("nearest(%q) = %q, want %q", tc.name, got, tc.want)
 		}
 	}
+	if got := nearestName("nope", []string{"copy"}); got != "" {
+		t.Errorf("%q passes for nope", got)
+	}
 	for _, tc := range []struct {
 		a, b string
 		want int
@@ -156,7 +170,7 @@ func TestEverythingHasHelp(t *testing.T) {
 		if cmd.Short == "" {
 			t.Errorf("%s has no Short", cmd.CommandPath())
 		}
-		if cmd.HasParent() && !cmd.HasSubCommands() && cmd.Example == "" {
+		if cmd.Example == "" {
 			t.Errorf("%s has no Example", cmd.CommandPath())
 		}
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {

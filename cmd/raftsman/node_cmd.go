@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,35 +20,38 @@ func newNode() *cobra.Command {
 
 func newNodeList() *cobra.Command {
 	var (
-		to     httpFlags
-		format outputFormat
+		to   httpFlags
+		view view
 	)
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the nodes, those that are away too",
 		Example: `  raftsman node list
+  raftsman node list --watch --interval 1s
   raftsman node list --http 10.0.0.1:8080,10.0.0.2:8080 -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			nodes, err := to.nodes(cmd)
-			if err != nil {
-				return err
-			}
-			return render(cmd, format, nodes, func(w io.Writer) {
-				cells(w, "ID", "KAFKA", "HTTP", "PEER", "RACK", "STATE", "VERSION", "LEADS", "REPLICAS", "STARTED")
-				for _, n := range nodes {
-					cells(w, n.Node.Node, orDash(n.Kafka), orDash(n.HTTP), orDash(n.Peer), orDash(n.Rack), nodeState(n), orDash(n.Version), n.Leads, n.Replicas,
-						n.Started.UTC().Format(time.RFC3339))
-				}
-			})
+			return view.run(cmd, func() (shown, error) {
+				nodes, err := to.nodes(cmd)
+				return shown{value: nodes, table: func(w io.Writer) { nodeTable(w, nodes) }}, err
+			}, nil)
 		},
 	}
 	to.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	return cmd
 }
 
+func nodeTable(w io.Writer, nodes []health.Node) {
+	heading(w, "ID", "KAFKA", "HTTP", "PEER", "RACK", "STATE", "VERSION", "LEADS", "REPLICAS", "STARTED")
+	for _, n := range nodes {
+		cells(w, n.Node.Node, orDash(n.Kafka), orDash(n.HTTP), orDash(n.Peer), orDash(n.Rack), stateTone(nodeState(n)), orDash(n.Version), n.Leads, n.Replicas,
+			n.Started.UTC().Format(time.RFC3339))
+	}
+}
+
 func (h *httpFlags) nodes(cmd *cobra.Command) (nodes []health.Node, err error) {
+	nodes = []health.Node{}
 	return nodes, h.getJSON(cmd, "/nodes", &nodes)
 }
 
@@ -67,6 +71,18 @@ func nodeState(n health.Node) string {
 	return orDash(state)
 }
 
+// stateTone colours a state by its first word.
+func stateTone(state string) tone {
+	word, _, _ := strings.Cut(state, ",")
+	switch {
+	case word == "away", state == "refused", state == "failed":
+		return bad(state)
+	case state == "ready", state == "done":
+		return good(state)
+	}
+	return warn(state)
+}
+
 // nodeDescription is what node describe shows.
 type nodeDescription struct {
 	health.Node
@@ -75,8 +91,8 @@ type nodeDescription struct {
 
 func newNodeDescribe() *cobra.Command {
 	var (
-		to     httpFlags
-		format outputFormat
+		to   httpFlags
+		view view
 	)
 	cmd := &cobra.Command{
 		Use:   "describe NODE",
@@ -85,20 +101,20 @@ func newNodeDescribe() *cobra.Command {
   raftsman node describe 2 -o json`,
 		Args: exactArgs("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			n, err := to.node(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			d := nodeDescription{Node: n}
-			if err := to.getJSON(cmd, fmt.Sprintf("/partitions?node=%d", n.Node.Node), &d.Partitions); err != nil {
-				return err
-			}
-			return render(cmd, format, d, d.table)
+			return view.run(cmd, func() (shown, error) {
+				n, err := to.node(cmd, args[0])
+				if err != nil {
+					return shown{}, err
+				}
+				d := nodeDescription{Node: n, Partitions: []health.Partition{}}
+				err = to.getJSON(cmd, fmt.Sprintf("/partitions?node=%d", n.Node.Node), &d.Partitions)
+				return shown{value: d, table: d.table}, err
+			}, nil)
 		},
 	}
 	cmd.ValidArgsFunction = to.completeNodes
 	to.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	return cmd
 }
 
@@ -114,7 +130,11 @@ func (h *httpFlags) node(cmd *cobra.Command, text string) (n health.Node, err er
 	}
 	i := slices.IndexFunc(nodes, func(n health.Node) bool { return n.Node.Node == id })
 	if i < 0 {
-		return n, fmt.Errorf("there is no node %d; raftsman node list shows all", id)
+		var ids []int32
+		for _, n := range nodes {
+			ids = append(ids, n.Node.Node)
+		}
+		return n, fmt.Errorf("there is no node %d, the nodes are %s; raftsman node list shows them", id, numbers(ids))
 	}
 	return nodes[i], nil
 }
@@ -129,7 +149,7 @@ func nodeNumber(text string) (int32, error) {
 
 func (d *nodeDescription) table(w io.Writer) {
 	cells(w, "node", d.Node.Node.Node)
-	cells(w, "state", nodeState(d.Node))
+	cells(w, "state", stateTone(nodeState(d.Node)))
 	if d.AwaySince != nil {
 		cells(w, "away since", d.AwaySince.Format(time.RFC3339))
 	}

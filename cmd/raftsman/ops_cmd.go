@@ -23,35 +23,38 @@ func newOps() *cobra.Command {
 func newOpsList() *cobra.Command {
 	var (
 		to     httpFlags
-		format outputFormat
+		view   view
 		active bool
 	)
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List operations, the oldest first",
 		Example: `  raftsman ops list
+  raftsman ops list --active --watch
   raftsman ops list --active -o json`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ops := []gateway.Operation{}
-			if err := to.getJSON(cmd, "/ops", &ops); err != nil {
-				return err
-			}
-			if active {
-				ops = slices.DeleteFunc(ops, func(o gateway.Operation) bool { return o.State.Final() })
-			}
-			return render(cmd, format, ops, func(w io.Writer) {
-				cells(w, "ID", "WHAT", "STATE", "DONE", "LEFT", "CREATED", "REASON")
-				for _, o := range ops {
-					cells(w, o.ID, health.Title(o.Op), opState(o), fmt.Sprintf("%d%%", health.Percent(o.Op)), left(o), when(o.Created), orDash(o.Reason))
+			return view.run(cmd, func() (shown, error) {
+				ops := []gateway.Operation{}
+				err := to.getJSON(cmd, "/ops", &ops)
+				if active {
+					ops = slices.DeleteFunc(ops, func(o gateway.Operation) bool { return o.State.Final() })
 				}
-			})
+				return shown{value: ops, table: func(w io.Writer) { opsTable(w, ops) }}, err
+			}, nil)
 		},
 	}
 	cmd.Flags().BoolVar(&active, "active", false, "only those that have not ended")
 	to.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	return cmd
+}
+
+func opsTable(w io.Writer, ops []gateway.Operation) {
+	heading(w, "ID", "WHAT", "STATE", "DONE", "LEFT", "CREATED", "REASON")
+	for _, o := range ops {
+		cells(w, o.ID, health.Title(o.Op), stateTone(opState(o)), fmt.Sprintf("%d%%", health.Percent(o.Op)), left(o), when(o.Created), orDash(o.Reason))
+	}
 }
 
 // opState is a state in a word.
@@ -82,8 +85,8 @@ func when(t *time.Time) string {
 
 func newOpsDescribe() *cobra.Command {
 	var (
-		to     httpFlags
-		format outputFormat
+		to   httpFlags
+		view view
 	)
 	cmd := &cobra.Command{
 		Use:     "describe ID",
@@ -91,16 +94,15 @@ func newOpsDescribe() *cobra.Command {
 		Example: "  raftsman ops describe drain-2-5f3a3d49",
 		Args:    exactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := to.operation(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			return render(cmd, format, o, func(w io.Writer) { describeOp(w, o) })
+			return view.run(cmd, func() (shown, error) {
+				o, err := to.operation(cmd, args[0])
+				return shown{value: o, table: func(w io.Writer) { describeOp(w, o) }}, err
+			}, nil)
 		},
 	}
 	cmd.ValidArgsFunction = to.completeOps
 	to.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	return cmd
 }
 
@@ -111,7 +113,7 @@ func (h *httpFlags) operation(cmd *cobra.Command, id string) (o gateway.Operatio
 func describeOp(w io.Writer, o gateway.Operation) {
 	cells(w, "id", o.ID)
 	cells(w, "what", health.Title(o.Op))
-	cells(w, "state", opState(o))
+	cells(w, "state", stateTone(opState(o)))
 	if o.Reason != "" {
 		cells(w, "reason", o.Reason)
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
@@ -54,9 +53,9 @@ func render(cmd *cobra.Command, format outputFormat, value any, table func(w io.
 			return fmt.Errorf("encode as YAML: %w", err)
 		}
 	default:
-		w := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
-		table(w)
-		w.Flush() // into memory
+		var text bytes.Buffer
+		table(&text)
+		out.WriteString(screenOf(cmd.OutOrStdout()).layout(text.String()))
 	}
 	_, err := cmd.OutOrStdout().Write(out.Bytes())
 	return err
@@ -96,17 +95,6 @@ func blockStyle(n *yaml.Node) {
 	}
 }
 
-// cells writes one line of a table.
-func cells(w io.Writer, values ...any) {
-	for i, v := range values {
-		if i > 0 {
-			fmt.Fprint(w, "\t")
-		}
-		fmt.Fprint(w, v)
-	}
-	fmt.Fprintln(w)
-}
-
 // orDash shows that there is nothing.
 func orDash(s string) string {
 	if s == "" {
@@ -124,8 +112,11 @@ func numbers(ns []int32) string {
 	return orDash(strings.Join(parts, ","))
 }
 
+// listOf is a list that is [] in JSON when nothing is in it.
+func listOf[T any](list []T) []T { return append([]T{}, list...) }
+
 // plural counts things.
-func plural[N ~int | ~int64](n N, one, many string) string {
+func plural[N ~int | ~int32 | ~int64](n N, one, many string) string {
 	if n == 1 {
 		return fmt.Sprintf("%d %s", n, one)
 	}

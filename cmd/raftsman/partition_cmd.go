@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -21,7 +22,7 @@ func newPartition() *cobra.Command {
 func newPartitionList() *cobra.Command {
 	var (
 		to          httpFlags
-		format      outputFormat
+		view        view
 		topic, node string
 		problems    bool
 	)
@@ -29,7 +30,8 @@ func newPartitionList() *cobra.Command {
 		Use:   "list",
 		Short: "List partitions with their leaders and replicas",
 		Example: `  raftsman partition list --topic orders
-  raftsman partition list --node 2 --problems`,
+  raftsman partition list --node 2 --problems
+  raftsman partition list --problems --watch`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
@@ -42,14 +44,20 @@ func newPartitionList() *cobra.Command {
 				}
 				query.Set("node", node)
 			}
-			list := []health.Partition{}
-			if err := to.getJSON(cmd, "/partitions?"+query.Encode(), &list); err != nil {
-				return err
-			}
-			if problems {
-				list = slices.DeleteFunc(list, func(p health.Partition) bool { return notes(&p) == "-" })
-			}
-			return render(cmd, format, list, func(w io.Writer) { partitionTable(w, list) })
+			return view.run(cmd, func() (shown, error) {
+				list := []health.Partition{}
+				err := to.getJSON(cmd, "/partitions?"+query.Encode(), &list)
+				if topic != "" && answered(err, http.StatusNotFound) {
+					return shown{}, to.unknownTopic(cmd, topic)
+				}
+				if err != nil {
+					return shown{}, err
+				}
+				if problems {
+					list = slices.DeleteFunc(list, func(p health.Partition) bool { return notes(&p) == "-" })
+				}
+				return shown{value: list, table: func(w io.Writer) { partitionTable(w, list) }}, nil
+			}, nil)
 		},
 	}
 	f := cmd.Flags()
@@ -57,24 +65,41 @@ func newPartitionList() *cobra.Command {
 	f.StringVar(&node, "node", "", "only those with a replica on this node")
 	f.BoolVar(&problems, "problems", false, "only those that lack something, or are on the way elsewhere")
 	to.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	completeFlag(cmd, "topic", to.completeTopics)
 	completeFlag(cmd, "node", to.completeNodes)
 	return cmd
 }
 
+// unknownTopic says that a topic does not exist, and which one may be meant.
+func (h *httpFlags) unknownTopic(cmd *cobra.Command, topic string) error {
+	var all []health.Partition
+	if err := h.getJSON(cmd, "/partitions", &all); err != nil {
+		return err
+	}
+	var names []string
+	for _, p := range all {
+		names = append(names, p.Topic)
+	}
+	return noTopic(topic, names)
+}
+
 func partitionTable(w io.Writer, list []health.Partition) {
-	cells(w, "PARTITION", "LEADER", "TERM", "REPLICAS", "IN SYNC", "SIZE", "NOTES")
+	heading(w, "PARTITION", "LEADER", "TERM", "REPLICAS", "IN SYNC", "SIZE", "NOTES")
 	for i := range list {
 		p := &list[i]
-		leader, size := "none", "-"
+		leader, size := any(bad("none")), "-"
 		if p.Leader > 0 {
-			leader = fmt.Sprint(p.Leader)
+			leader = p.Leader
 		}
 		if p.Bytes > 0 {
 			size = health.Size(p.Bytes)
 		}
-		cells(w, p.TP(), leader, p.Term, numbers(p.Replicas), numbers(p.InSync), size, notes(p))
+		note := any("-")
+		if text := notes(p); text != "-" {
+			note = warn(text)
+		}
+		cells(w, p.TP(), leader, p.Term, numbers(p.Replicas), numbers(p.InSync), size, note)
 	}
 }
 

@@ -84,6 +84,7 @@ etcd is away it can't know, so see to it that it does not come back. docs/operat
 	fs.Int32Var(&f.survivor, "survivor", 0, "node whose replica the partition begins anew from (default: the one with the longest log)")
 	fs.BoolVar(&f.yes, "yes-i-know-data-may-be-lost", false, "do not ask")
 	f.format.bind(cmd)
+	cmd.ValidArgsFunction = f.to.completeTopics
 	return cmd
 }
 
@@ -228,7 +229,7 @@ func (f *recoverFlags) carryOut(cmd *cobra.Command, r *recoverResult, chosen nod
 }
 
 func (r *recoverResult) table(w io.Writer) {
-	cells(w, "NODE", "REPLICA", "LAST TERM", "LAST INDEX", "HIGH WATERMARK", "STATE")
+	heading(w, "NODE", "REPLICA", "LAST TERM", "LAST INDEX", "HIGH WATERMARK", "STATE")
 	for _, s := range r.Survivors {
 		state := "survives"
 		if s.Node == r.Chosen {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/time/rate"
 )
 
 // What may wait to be sent: reading stops when it is reached, so that a file
@@ -26,14 +27,20 @@ const (
 
 // produceFlags are the settings of raftsman produce.
 type produceFlags struct {
-	kafka        kafkaFlags
-	file         string
-	keySeparator string
-	partition    int32
-	acks         string
-	compression  string
-	timeout      time.Duration
-	batchBytes   int32
+	kafka          kafkaFlags
+	file           string
+	format         string
+	key            string
+	keySeparator   string
+	headers        []string
+	partition      int32
+	keepPartitions bool
+	acks           string
+	compression    string
+	rate           float64
+	timeout        time.Duration
+	batchBytes     int32
+	output         outputFormat
 }
 
 func newProduce() *cobra.Command {
@@ -42,65 +49,107 @@ func newProduce() *cobra.Command {
 		Use:   "produce TOPIC",
 		Short: "Write lines to a topic, a record each",
 		Long: `Reads lines from standard input or a file and writes each as a record, without
-its newline. Exits with 1 if a record was not acknowledged.`,
+its newline. With --format json a line is a JSON object as raftsman consume
+--format json writes it: key, value, headers and timestamp, of which all may be
+missing; what is no UTF-8 is in key_base64 and value_base64, and a value that is
+null is a tombstone. Topic and offset are ignored, and so is the partition unless
+--keep-partitions.
+
+Exits with 1 if a line could not be read or a record was not acknowledged.`,
 		Example: `  echo hello | raftsman produce greetings
-  raftsman produce orders --file orders.txt --key-separator : --compression zstd`,
+  raftsman produce orders --file orders.txt --key-separator : --compression zstd
+  seq 100 | raftsman produce orders --key customer-7 --header source=import --rate 10
+  raftsman consume orders --format json | raftsman produce copy --format json --keep-partitions`,
 		Args: exactArgs("TOPIC"),
 		RunE: func(cmd *cobra.Command, args []string) error { return p.run(cmd, args[0]) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&p.file, "file", "-", "file to read; -: standard input")
+	f.StringVar(&p.format, "format", "lines", "what a line is: lines: a value, after a key if there is a --key-separator; json: an object")
+	f.StringVar(&p.key, "key", "", "key of every record (default: none)")
 	f.StringVar(&p.keySeparator, "key-separator", "", "text between key and value in a line (default: lines have no keys)")
+	f.StringArrayVarP(&p.headers, "header", "H", nil, "header of every record, NAME=VALUE; may be repeated")
 	f.Int32Var(&p.partition, "partition", -1, "partition to write to; -1: by key, or spread")
+	f.BoolVar(&p.keepPartitions, "keep-partitions", false, "with --format json: write each record to the partition that its line names")
 	f.StringVar(&p.acks, "acks", "all", "whose acknowledgement to wait for: all, 1 (the leader) or 0 (nobody); below all, a retry may duplicate records")
 	f.StringVar(&p.compression, "compression", "none", "none, gzip, snappy, lz4 or zstd")
+	f.Float64Var(&p.rate, "rate", 0, "records to write in a second; 0: no limit")
 	f.DurationVar(&p.timeout, "timeout", 30*time.Second, "how long a record may take before it has failed")
 	f.Int32Var(&p.batchBytes, "max-message-bytes", 1_000_012, "largest batch, and so the largest record; the topic's max.message.bytes must allow it")
 	p.kafka.bind(cmd)
+	p.output.bind(cmd)
+	cmd.ValidArgsFunction = p.kafka.completeTopics
+	for flag, values := range map[string][]string{
+		"format": {"lines", "json"}, "acks": {"all", "1", "0"}, "compression": {"none", "gzip", "snappy", "lz4", "zstd"},
+	} {
+		completeFlag(cmd, flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
 	return cmd
 }
 
 // options checks the flags.
 func (p *produceFlags) options() ([]kgo.Opt, error) {
-	codecs := map[string]kgo.CompressionCodec{
-		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
-		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
-	}
-	codec, ok := codecs[p.compression]
 	switch {
-	case !ok:
-		return nil, fmt.Errorf("--compression %q: it must be none, gzip, snappy, lz4 or zstd", p.compression)
 	case p.partition < -1:
 		return nil, fmt.Errorf("--partition is %d: it must be at least 0, or -1 for any", p.partition)
 	case p.timeout < time.Second:
 		return nil, fmt.Errorf("--timeout is %s: it must be at least 1s", p.timeout)
 	case p.batchBytes < 1<<10 || p.batchBytes > maxLine:
 		return nil, fmt.Errorf("--max-message-bytes is %d: it must be between %d and %d", p.batchBytes, 1<<10, maxLine)
+	case p.format != "lines" && p.format != "json":
+		return nil, fmt.Errorf("--format %q: it must be lines or json", p.format)
+	case p.format == "json" && (p.keySeparator != "" || p.key != ""):
+		return nil, errors.New("--key and --key-separator are for --format lines: in JSON each line has its key")
+	case p.key != "" && p.keySeparator != "":
+		return nil, errors.New("--key and --key-separator exclude each other")
+	case p.keepPartitions && (p.format != "json" || p.partition >= 0):
+		return nil, errors.New("--keep-partitions is for --format json, without --partition")
+	case p.rate < 0:
+		return nil, fmt.Errorf("--rate is %g: it must not be negative", p.rate)
 	}
 	opts := []kgo.Opt{
-		kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(p.batchBytes),
-		kgo.MaxBufferedRecords(maxBufferedRecords), kgo.MaxBufferedBytes(maxBufferedBytes),
+		kgo.ProducerBatchMaxBytes(p.batchBytes), kgo.MaxBufferedRecords(maxBufferedRecords), kgo.MaxBufferedBytes(maxBufferedBytes),
 		kgo.RecordDeliveryTimeout(p.timeout), kgo.AllowAutoTopicCreation(),
 	}
-	switch p.acks {
-	case "all":
-		// A record that failed is not written again by this command.
-		opts = append(opts, kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowIdempotentProduceCancellation())
-	case "1":
-		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
-	case "0":
-		opts = append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
-	default:
-		return nil, fmt.Errorf("--acks %q: it must be all, 1 or 0", p.acks)
+	more, err := writeOptions(p.acks, p.compression)
+	if err != nil {
+		return nil, err
 	}
-	if p.partition >= 0 {
+	if p.partition >= 0 || p.keepPartitions {
 		opts = append(opts, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	}
-	return opts, nil
+	return append(opts, more...), nil
+}
+
+// writeOptions are those of --acks and --compression.
+func writeOptions(acks, compression string) ([]kgo.Opt, error) {
+	codecs := map[string]kgo.CompressionCodec{
+		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(),
+		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+	}
+	codec, ok := codecs[compression]
+	if !ok {
+		return nil, fmt.Errorf("--compression %q: it must be none, gzip, snappy, lz4 or zstd", compression)
+	}
+	opts := []kgo.Opt{kgo.ProducerBatchCompression(codec)}
+	switch acks {
+	case "all":
+		// A record that failed is not written again by this command.
+		return append(opts, kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowIdempotentProduceCancellation()), nil
+	case "1":
+		return append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite()), nil
+	case "0":
+		return append(opts, kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite()), nil
+	}
+	return nil, fmt.Errorf("--acks %q: it must be all, 1 or 0", acks)
 }
 
 func (p *produceFlags) run(cmd *cobra.Command, topic string) error {
 	opts, err := p.options()
+	if err != nil {
+		return usageError{err}
+	}
+	parse, err := p.parser()
 	if err != nil {
 		return usageError{err}
 	}
@@ -126,25 +175,48 @@ func (p *produceFlags) run(cmd *cobra.Command, topic string) error {
 		return fmt.Errorf("--partition %d: topic %q has %s", p.partition, topic, plural(int(partitions), "partition", "partitions"))
 	}
 
-	errs := cmd.ErrOrStderr()
-	s := &sender{client: client, topic: topic, partition: max(p.partition, 0), separator: []byte(p.keySeparator)}
-	stop := s.progress(errs)
+	began := time.Now()
+	s := &sender{client: client, topic: topic, parse: parse, partitions: partitions, pace: newPace(p.rate)}
+	stop := live(cmd.ErrOrStderr(), func() string { return fmt.Sprintf("%d written, %d failed", s.written.Load(), s.failed.Load()) })
 	err = s.sendAll(cmd.Context(), in)
 	stop()
-	fmt.Fprintln(errs, plural(s.written.Load(), "record", "records"))
+	sum := produceSummary{topic, s.written.Load(), s.failed.Load(), s.bytes.Load(), time.Since(began).Seconds()}
+	if p.output == "table" {
+		fmt.Fprintln(cmd.ErrOrStderr(), plural(sum.Records, "record", "records"))
+	} else if err := render(cmd, p.output, sum, nil); err != nil {
+		return err
+	}
 	return s.result(err)
+}
+
+// produceSummary is what produce -o json and yaml show.
+type produceSummary struct {
+	Topic   string  `json:"topic"`
+	Records int64   `json:"records"` // acknowledged
+	Failed  int64   `json:"failed"`
+	Bytes   int64   `json:"bytes"` // of keys and values that were acknowledged
+	Seconds float64 `json:"seconds"`
+}
+
+// newPace limits how many records are written in a second; 0 is no limit.
+func newPace(perSecond float64) *rate.Limiter {
+	if perSecond <= 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond/100)))
 }
 
 // sender writes lines and counts what became of them.
 type sender struct {
-	client    *kgo.Client
-	topic     string
-	partition int32 // used by a manual partitioner
-	separator []byte
+	client     *kgo.Client
+	topic      string
+	partitions int32 // that the topic has
+	parse      lineParser
+	pace       *rate.Limiter
 
-	written, failed atomic.Int64
-	mu              sync.Mutex
-	first           error // the first failure
+	written, failed, bytes atomic.Int64
+	mu                     sync.Mutex
+	first                  error // the first failure
 }
 
 // sendAll writes all lines and waits for their acknowledgements, or until ctx
@@ -179,14 +251,20 @@ func (s *sender) sendLines(ctx context.Context, in io.Reader) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		key, value, ok := splitKey(bytes.Clone(lines.Bytes()), s.separator)
-		if !ok {
-			s.fail(fmt.Errorf("line %d has no key: %q is not in it", n, s.separator))
+		r, err := s.parse(bytes.Clone(lines.Bytes()))
+		if err == nil && r.Partition >= s.partitions {
+			err = fmt.Errorf("partition %d: topic %q has %s, from 0", r.Partition, s.topic, plural(s.partitions, "partition", "partitions"))
+		}
+		if err != nil {
+			s.fail(fmt.Errorf("line %d: %w", n, err))
 			continue
+		}
+		r.Topic = s.topic
+		if err := s.pace.Wait(ctx); err != nil {
+			return err
 		}
 		// Produce blocks while too much is waiting. Its context is not ours: an
 		// interrupt lets what was read already be written.
-		r := &kgo.Record{Topic: s.topic, Partition: s.partition, Key: key, Value: value}
 		s.client.Produce(context.WithoutCancel(ctx), r, s.done)
 	}
 	if err := lines.Err(); err != nil {
@@ -195,12 +273,13 @@ func (s *sender) sendLines(ctx context.Context, in io.Reader) error {
 	return nil
 }
 
-func (s *sender) done(_ *kgo.Record, err error) {
+func (s *sender) done(r *kgo.Record, err error) {
 	if err != nil {
 		s.fail(err)
 		return
 	}
 	s.written.Add(1)
+	s.bytes.Add(int64(len(r.Key) + len(r.Value)))
 }
 
 func (s *sender) fail(err error) {
@@ -220,51 +299,4 @@ func (s *sender) result(err error) error {
 		err = errors.Join(fmt.Errorf("%s; the first: %w", plural(n, "record failed", "records failed"), s.first), err)
 	}
 	return err
-}
-
-// progress shows the count now and then, if a person sees it, until stop.
-func (s *sender) progress(w io.Writer) (stop func()) {
-	f, ok := w.(*os.File)
-	if !ok || !isTerminal(f) {
-		return func() {}
-	}
-	quit, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-quit:
-				fmt.Fprint(w, "\r\x1b[K")
-				return
-			case <-tick.C:
-				fmt.Fprintf(w, "\r\x1b[K%d written, %d failed", s.written.Load(), s.failed.Load())
-			}
-		}
-	}()
-	return func() { close(quit); <-ended }
-}
-
-// splitLines cuts at newlines and keeps everything else, carriage returns too.
-func splitLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return i + 1, data[:i], nil
-	}
-	if atEOF && len(data) > 0 {
-		return len(data), data, nil
-	}
-	return 0, nil, nil
-}
-
-// splitKey cuts a line at the first separator; without one there is no key,
-// which is not an empty one.
-func splitKey(line, separator []byte) (key, value []byte, ok bool) {
-	if line == nil {
-		line = []byte{} // an empty value, not a missing one
-	}
-	if len(separator) == 0 {
-		return nil, line, true
-	}
-	return bytes.Cut(line, separator)
 }

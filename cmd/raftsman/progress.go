@@ -3,10 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
+	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/spf13/cobra"
 
 	"github.com/raftsman/raftsman/internal/cluster"
 	"github.com/raftsman/raftsman/internal/gateway"
@@ -24,17 +24,7 @@ type progress struct {
 }
 
 func newProgress(w io.Writer) *progress {
-	f, ok := w.(*os.File)
-	if !ok || !isTerminal(f) {
-		return &progress{w: w}
-	}
-	return &progress{w: w, terminal: true, width: func() int {
-		size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-		if err != nil || size.Col == 0 {
-			return 80
-		}
-		return int(size.Col)
-	}}
+	return &progress{w: w, terminal: screenOf(w).terminal, width: func() int { return screenOf(w).width }}
 }
 
 const barWidth = 30
@@ -85,4 +75,51 @@ func (p *progress) end() {
 		fmt.Fprintln(p.w)
 		p.open = false
 	}
+}
+
+// patience is how long one waits for an answer without a word.
+const patience = time.Second
+
+// waiting says what is waited for, if that takes long and a person sees it, until
+// stop.
+func waiting(cmd *cobra.Command, what string) (stop func()) {
+	began := time.Now()
+	return live(cmd.ErrOrStderr(), func() string {
+		if d := time.Since(began); d >= patience {
+			return fmt.Sprintf("waiting for %s, %ds", what, int(d.Seconds()))
+		}
+		return ""
+	})
+}
+
+// livePeriod is how often a live line is drawn.
+const livePeriod = 250 * time.Millisecond
+
+// live shows a line that changes, if a person sees it, until stop, which removes
+// it. A command that ends at once shows none, and nor does an empty line.
+func live(w io.Writer, line func() string) (stop func()) {
+	p := newProgress(w)
+	if !p.terminal {
+		return func() {}
+	}
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(livePeriod)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				if p.open {
+					fmt.Fprint(w, "\r\x1b[K")
+				}
+				return
+			case <-tick.C:
+				if text := line(); text != "" {
+					p.show(text, text)
+				}
+			}
+		}
+	}()
+	return func() { close(quit); <-ended }
 }

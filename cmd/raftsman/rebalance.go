@@ -18,18 +18,6 @@ func newRebalance() *cobra.Command {
 }
 
 func newSwitch(use, short string, paused bool) *cobra.Command {
-	return rebalanceCommand(use, short, func(cmd *cobra.Command, to *httpFlags) (s gateway.Switch, err error) {
-		return s, to.call(cmd, http.MethodPut, "/rebalance", gateway.Switch{Paused: &paused}, &s)
-	})
-}
-
-func newRebalanceStatus() *cobra.Command {
-	return rebalanceCommand("status", "Say whether rebalancing is paused", func(cmd *cobra.Command, to *httpFlags) (s gateway.Switch, err error) {
-		return s, to.getJSON(cmd, "/rebalance", &s)
-	})
-}
-
-func rebalanceCommand(use, short string, f func(*cobra.Command, *httpFlags) (gateway.Switch, error)) *cobra.Command {
 	var (
 		to     httpFlags
 		format outputFormat
@@ -37,8 +25,8 @@ func rebalanceCommand(use, short string, f func(*cobra.Command, *httpFlags) (gat
 	cmd := &cobra.Command{
 		Use: use, Short: short, Example: "  raftsman cluster rebalance " + use, Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := f(cmd, &to)
-			if err != nil {
+			var s gateway.Switch
+			if err := to.call(cmd, http.MethodPut, "/rebalance", gateway.Switch{Paused: &paused}, &s); err != nil {
 				return err
 			}
 			return render(cmd, format, s, func(w io.Writer) { fmt.Fprintln(w, "rebalancing is "+switchText(s)) })
@@ -46,6 +34,26 @@ func rebalanceCommand(use, short string, f func(*cobra.Command, *httpFlags) (gat
 	}
 	to.bind(cmd)
 	format.bind(cmd)
+	return cmd
+}
+
+func newRebalanceStatus() *cobra.Command {
+	var (
+		to   httpFlags
+		view view
+	)
+	cmd := &cobra.Command{
+		Use: "status", Short: "Say whether rebalancing is paused", Example: "  raftsman cluster rebalance status", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return view.run(cmd, func() (shown, error) {
+				var s gateway.Switch
+				err := to.getJSON(cmd, "/rebalance", &s)
+				return shown{value: s, table: func(w io.Writer) { fmt.Fprintln(w, "rebalancing is "+switchText(s)) }}, err
+			}, nil)
+		},
+	}
+	to.bind(cmd)
+	view.bind(cmd)
 	return cmd
 }
 

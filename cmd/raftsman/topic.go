@@ -36,12 +36,14 @@ func newTopicCreate() *cobra.Command {
 		replicas   int16
 		configs    []string
 		tolerant   bool
+		format     outputFormat
 	)
 	cmd := &cobra.Command{
-		Use:     "create NAME",
-		Short:   "Create a topic",
-		Example: "  raftsman topic create orders --partitions 12 --replication-factor 3 --config retention.ms=86400000",
-		Args:    exactArgs("NAME"),
+		Use:   "create NAME",
+		Short: "Create a topic",
+		Example: `  raftsman topic create orders --partitions 12 --replication-factor 3
+  raftsman topic create orders --config retention.ms=86400000 --if-not-exists -o json`,
+		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			config, err := parseTopicConfig(configs)
 			if err != nil {
@@ -49,17 +51,24 @@ func newTopicCreate() *cobra.Command {
 			}
 			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
 				resp, err := adm.CreateTopic(ctx, partitions, replicas, config, args[0])
-				if errors.Is(err, kerr.TopicAlreadyExists) && tolerant {
-					return nil
-				}
-				if err != nil {
+				exists := errors.Is(err, kerr.TopicAlreadyExists)
+				switch {
+				case exists && !tolerant:
+					return fmt.Errorf("topic %q exists already: raftsman topic describe %s shows it, --if-not-exists leaves it as it is", args[0], args[0])
+				case err != nil && !exists:
 					return fmt.Errorf("create topic %q: %w", args[0], explained(err, resp.ErrMessage))
 				}
-				if err := awaitLeaders(ctx, adm, args[0]); err != nil {
+				info, err := awaitLeaders(ctx, adm, args[0])
+				if err != nil && !exists {
 					return fmt.Errorf("topic %q was created, but %w", args[0], err)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "created %s\n", args[0])
-				return nil
+				return render(cmd, format, topicCreated{info, !exists}, func(w io.Writer) {
+					if exists {
+						fmt.Fprintf(w, "%s exists already\n", args[0])
+					} else {
+						fmt.Fprintf(w, "created %s\n", args[0])
+					}
+				})
 			})
 		},
 	}
@@ -68,27 +77,37 @@ func newTopicCreate() *cobra.Command {
 	f.Int16Var(&replicas, "replication-factor", -1, "replicas of each partition; -1: the cluster's default")
 	f.StringArrayVar(&configs, "config", nil, "a setting of the topic, NAME=VALUE; may be repeated")
 	f.BoolVar(&tolerant, "if-not-exists", false, "succeed if the topic exists already")
+	completeFlag(cmd, "config", completeConfigs("="))
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	kafka.bind(cmd)
+	format.bind(cmd)
 	return cmd
+}
+
+// topicCreated is what topic create shows.
+type topicCreated struct {
+	topicInfo
+	Created bool `json:"created"`
 }
 
 // awaitLeaders waits until each partition of a new topic has a leader and all
 // its replicas, so that what is done next finds it whole.
-func awaitLeaders(ctx context.Context, adm *kadm.Client, topic string) error {
+func awaitLeaders(ctx context.Context, adm *kadm.Client, topic string) (topicInfo, error) {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	for {
 		details, err := adm.ListTopics(ctx, topic)
 		if err != nil {
-			return fmt.Errorf("its leaders can't be seen: %w", err)
+			return topicInfo{Name: topic}, fmt.Errorf("its leaders can't be seen: %w", err)
 		}
 		t := details[topic]
-		if s := summary(t); t.Err == nil && s.Partitions > 0 && s.Leaderless == 0 {
-			return nil
+		s := summary(t)
+		if t.Err == nil && s.Partitions > 0 && s.Leaderless == 0 {
+			return s, nil
 		}
 		select {
 		case <-ctx.Done():
-			return errors.New("not all of its partitions have a leader yet; see raftsman topic describe")
+			return s, errors.New("not all of its partitions have a leader yet; see raftsman topic describe")
 		case <-poll.C:
 		}
 	}
@@ -110,6 +129,7 @@ func newTopicDelete() *cobra.Command {
 	var (
 		kafka    kafkaFlags
 		tolerant bool
+		format   outputFormat
 	)
 	cmd := &cobra.Command{
 		Use:     "delete NAME",
@@ -122,20 +142,38 @@ func newTopicDelete() *cobra.Command {
 				if err == nil {
 					err = explained(resps[args[0]].Err, resps[args[0]].ErrMessage)
 				}
-				if errors.Is(err, kerr.UnknownTopicOrPartition) && tolerant {
-					return nil
-				}
-				if err != nil {
+				unknown := errors.Is(err, kerr.UnknownTopicOrPartition)
+				switch {
+				case unknown && !tolerant:
+					return unknownTopic(ctx, adm, args[0])
+				case err != nil && !unknown:
 					return fmt.Errorf("delete topic %q: %w", args[0], err)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "deleted %s\n", args[0])
-				return nil
+				return renderDeleted(cmd, format, deleted{args[0], !unknown})
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&tolerant, "if-exists", false, "succeed if there is no such topic")
+	cmd.ValidArgsFunction = kafka.completeTopics
 	kafka.bind(cmd)
+	format.bind(cmd)
 	return cmd
+}
+
+// deleted is what topic delete and group delete show.
+type deleted struct {
+	Name    string `json:"name"`
+	Deleted bool   `json:"deleted"` // false: it did not exist
+}
+
+func renderDeleted(cmd *cobra.Command, format outputFormat, d deleted) error {
+	return render(cmd, format, d, func(w io.Writer) {
+		if d.Deleted {
+			fmt.Fprintf(w, "deleted %s\n", d.Name)
+		} else {
+			fmt.Fprintf(w, "%s does not exist\n", d.Name)
+		}
+	})
 }
 
 // explained adds what the server said to its error code.
@@ -149,19 +187,20 @@ func explained(err error, message string) error {
 func newTopicList() *cobra.Command {
 	var (
 		kafka    kafkaFlags
-		format   outputFormat
+		view     view
 		internal bool
 	)
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the topics",
-		Example: "  raftsman topic list -o json",
-		Args:    noArgs,
+		Use:   "list",
+		Short: "List the topics",
+		Example: `  raftsman topic list
+  raftsman topic list --internal -o json`,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+			return view.run(cmd, kafka.look(cmd, func(ctx context.Context, adm *kadm.Client) (shown, error) {
 				details, err := adm.ListTopicsWithInternal(ctx)
 				if err != nil {
-					return fmt.Errorf("list topics: %w", err)
+					return shown{}, fmt.Errorf("list topics: %w", err)
 				}
 				topics := []topicInfo{}
 				for _, t := range details.Sorted() {
@@ -169,19 +208,21 @@ func newTopicList() *cobra.Command {
 						topics = append(topics, summary(t))
 					}
 				}
-				return render(cmd, format, topics, func(w io.Writer) {
-					cells(w, "NAME", "PARTITIONS", "REPLICAS", "LEADERLESS", "UNDER-REPLICATED")
-					for _, t := range topics {
-						cells(w, t.Name, t.Partitions, t.ReplicationFactor, t.Leaderless, t.UnderReplicated)
-					}
-				})
-			})
+				return shown{value: topics, table: func(w io.Writer) { topicTable(w, topics) }}, nil
+			}), nil)
 		},
 	}
 	cmd.Flags().BoolVar(&internal, "internal", false, "show internal topics too")
 	kafka.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	return cmd
+}
+
+func topicTable(w io.Writer, topics []topicInfo) {
+	heading(w, "NAME", "PARTITIONS", "REPLICAS", "LEADERLESS", "UNDER-REPLICATED")
+	for _, t := range topics {
+		cells(w, t.Name, t.Partitions, t.ReplicationFactor, t.Leaderless, t.UnderReplicated)
+	}
 }
 
 func summary(t kadm.TopicDetail) topicInfo {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/raftsman/raftsman/internal/config"
 )
@@ -21,6 +23,7 @@ func newTopicAlter() *cobra.Command {
 		unset      []string
 		partitions int32
 		check      bool
+		format     outputFormat
 	)
 	cmd := &cobra.Command{
 		Use:   "alter NAME",
@@ -43,15 +46,20 @@ nodes, or to its default.`,
 				return usageError{err}
 			}
 			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
-				if err := alterTopic(ctx, adm, args[0], changes, partitions, check); err != nil {
-					return fmt.Errorf("alter topic %q: %w", args[0], err)
+				err := alterTopic(ctx, adm, args[0], changes, partitions, check)
+				if errors.Is(err, kerr.UnknownTopicOrPartition) {
+					return unknownTopic(ctx, adm, args[0])
 				}
-				if check {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s can be altered so\n", args[0])
-				} else {
-					fmt.Fprintf(cmd.OutOrStdout(), "altered %s\n", args[0])
+				if err != nil {
+					return fmt.Errorf("alter topic %q: %w%s", args[0], err, nearSetting(changes))
 				}
-				return nil
+				return render(cmd, format, topicAltered{args[0], !check}, func(w io.Writer) {
+					if check {
+						fmt.Fprintf(w, "%s can be altered so\n", args[0])
+					} else {
+						fmt.Fprintf(w, "altered %s\n", args[0])
+					}
+				})
 			})
 		},
 	}
@@ -62,8 +70,27 @@ nodes, or to its default.`,
 	f.BoolVar(&check, "validate-only", false, "change nothing, say whether it could be")
 	completeFlag(cmd, "config", completeConfigs("="))
 	completeFlag(cmd, "delete-config", completeConfigs(""))
+	cmd.ValidArgsFunction = kafka.completeTopics
 	kafka.bind(cmd)
+	format.bind(cmd)
 	return cmd
+}
+
+// nearSetting says what may be meant by a setting that is not known here.
+func nearSetting(changes []kadm.AlterConfig) string {
+	names := config.TopicNames()
+	for _, c := range changes {
+		if near := nearestName(c.Name, names); near != "" && !slices.Contains(names, c.Name) {
+			return fmt.Sprintf("; did you mean %s?", near)
+		}
+	}
+	return ""
+}
+
+// topicAltered is what topic alter shows.
+type topicAltered struct {
+	Name    string `json:"name"`
+	Altered bool   `json:"altered"` // false: it was only checked
 }
 
 // topicChanges reads what is to be set and deleted.

@@ -55,27 +55,26 @@ type partitionInfo struct {
 
 func newTopicDescribe() *cobra.Command {
 	var (
-		kafka  kafkaFlags
-		format outputFormat
+		kafka kafkaFlags
+		view  view
 	)
 	cmd := &cobra.Command{
 		Use:   "describe NAME",
 		Short: "Show a topic's settings, partitions, leaders, replicas and offsets",
 		Example: `  raftsman topic describe orders
+  raftsman topic describe orders --watch
   raftsman topic describe orders -o json`,
 		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return kafka.admin(cmd, func(ctx context.Context, adm *kadm.Client) error {
+			return view.run(cmd, kafka.look(cmd, func(ctx context.Context, adm *kadm.Client) (shown, error) {
 				d, err := describe(ctx, adm, args[0])
-				if err != nil {
-					return err
-				}
-				return render(cmd, format, d, d.table)
-			})
+				return shown{value: d, table: d.table}, err
+			}), nil)
 		},
 	}
+	cmd.ValidArgsFunction = kafka.completeTopics
 	kafka.bind(cmd)
-	format.bind(cmd)
+	view.bind(cmd)
 	return cmd
 }
 
@@ -106,7 +105,7 @@ func describe(ctx context.Context, adm *kadm.Client, name string) (*topicDescrip
 	ends, _ := adm.ListEndOffsets(offsetsCtx, name)
 	for _, p := range t.Partitions.Sorted() {
 		d.Details = append(d.Details, partitionInfo{
-			Partition: p.Partition, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR,
+			Partition: p.Partition, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: listOf(p.Replicas), ISR: listOf(p.ISR),
 			Start: offsetOf(starts, name, p.Partition), End: offsetOf(ends, name, p.Partition),
 		})
 	}
@@ -151,11 +150,11 @@ func (d *topicDescription) table(w io.Writer) {
 		cells(w, s.Name, s.Value, "("+s.origin()+")")
 	}
 	fmt.Fprintln(w)
-	cells(w, "PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "START", "END")
+	heading(w, "PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR", "START", "END")
 	for _, p := range d.Details {
-		leader := "none"
+		leader := any(bad("none"))
 		if p.Leader >= 0 {
-			leader = fmt.Sprint(p.Leader)
+			leader = p.Leader
 		}
 		cells(w, p.Partition, leader, p.Epoch, numbers(p.Replicas), numbers(p.ISR), offsetText(p.Start), offsetText(p.End))
 	}

@@ -60,7 +60,7 @@ func (v *clusterVerifier) run(ctx context.Context) error {
 	}
 	for _, t := range v.opts.Topics {
 		if _, ok := view.Topics[t]; !ok {
-			return fmt.Errorf("topic %q does not exist", t)
+			return fmt.Errorf("topic %q does not exist; raftsman topic list shows those there are", t)
 		}
 	}
 	var parts []cluster.TopicPartition
