@@ -72,8 +72,8 @@ var commandCases = []commandCase{
 	{path: "cluster rebalance status", json: "-o json", fails: "--watch --interval 1ms"},
 	{path: "cluster restore-metadata", json: "--dry-run --force --cluster test -o json", fails: "--cluster a/b"},
 
-	{path: "group list", json: "-o json", fails: "--brokers {dead}"},
 	{path: "group reset", json: "billing --to start --topic orders --execute -o json", fails: "billing --to middle"},
+	{path: "group list", json: "-o json", fails: "--brokers {dead}"},
 	{path: "group describe", json: "billing -o json", fails: "biling"},
 	{path: "group delete", json: "billing -o json", fails: "billing"},
 
@@ -85,6 +85,13 @@ var commandCases = []commandCase{
 	{path: "debug segment", json: "{data} -o json", fails: "{out}"},
 	{path: "debug manifest", json: "{data} -o json", fails: "{out}"},
 	{path: "debug bundle", json: "--file {out}/bundle.tar.gz -o json", fails: "--file {out}/no/bundle.tar.gz"},
+
+	{path: "backup create", json: "{out}/backup orders --quiet -o json", fails: "{out}/backup2 --brokers {dead} --quiet"},
+	{path: "backup list", json: "{out}/backup -o json", fails: "{out}/backup orders"},
+	{path: "backup verify", json: "{out}/backup --quiet -o json", fails: "{out}/nowhere"},
+	{path: "backup restore", json: "{out}/backup --rename orders=restored --quiet -o json", fails: "{out}/backup invoices --quiet"},
+	{path: "torture check", json: "testdata/torture-history.jsonl -o json", fails: "{out}/none.jsonl"},
+	{path: "manpages", why: "it writes files", fails: "{out}/man {out}/more"},
 
 	{path: "topic delete", json: "orders -o json", fails: "orders"},
 }
