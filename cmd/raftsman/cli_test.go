@@ -89,7 +89,7 @@ var commandCases = []commandCase{
 	{path: "backup create", json: "{out}/backup orders --quiet -o json", fails: "{out}/backup2 --brokers {dead} --quiet"},
 	{path: "backup list", json: "{out}/backup -o json", fails: "{out}/backup orders"},
 	{path: "backup verify", json: "{out}/backup --quiet -o json", fails: "{out}/nowhere"},
-	{path: "backup restore", json: "{out}/backup --rename orders=restored --quiet -o json", fails: "{out}/backup invoices --quiet"},
+	{path: "backup restore", json: "{out}/backup --rename orders=restored --quiet -o json", fails: "{out}/nowhere --quiet"},
 	{path: "torture check", json: "testdata/torture-history.jsonl -o json", fails: "{out}/none.jsonl"},
 	{path: "manpages", why: "it writes files", fails: "{out}/man {out}/more"},
 

@@ -21,7 +21,7 @@ var layers = [][]string{
 	{"internal/torture/check", "internal/localetcd"},
 	{"internal/torture/history"},
 	{"pkg/node"},
-	{"internal/kafkagateway", "internal/httpgateway"},
+	{"internal/kafkagateway", "internal/httpgateway", "internal/backup"},
 	{"internal/kafka", "internal/gateway", "internal/controller", "internal/dashboard"},
 	{"internal/health", "internal/coordinator", "internal/member"},
 	{"internal/partition", "internal/cluster", "internal/group"},
