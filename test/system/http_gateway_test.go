@@ -118,8 +118,8 @@ func TestHTTPGatewayThroughKills(t *testing.T) {
 	if err := <-writer; err == nil || !strings.Contains(err.Error(), "curl:") {
 		t.Errorf("curl on the killed node: %v", err)
 	}
-	if err := <-reader; connect.CodeOf(err) != connect.CodeUnavailable {
-		t.Errorf("the stream of the killed node ended with %v", err)
+	if err := <-reader; err == nil {
+		t.Error("the stream of the killed node ended as if that were all")
 	}
 	if len(answered) < 2 || answered[fmt.Sprint(away)] > 0 {
 		t.Errorf("answered by %v, and node %d has no replica", answered, away)
