@@ -22,6 +22,10 @@ build-etcd: ## build bin/etcd and bin/etcdctl from the pinned modules, static
 	$(STATIC) -o bin/etcd ./deploy/etcd/cmd/etcd
 	$(STATIC) -o bin/etcdctl ./deploy/etcd/cmd/etcdctl
 
+.PHONY: proto
+proto: ## make the Go code of api/raftsman/v1/*.proto, with nothing but Go
+	go generate ./api/...
+
 .PHONY: test
 test: lint ## gofmt, vet, linter, and all tests that need nothing but Go, with -race
 	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then \
@@ -33,7 +37,7 @@ test: lint ## gofmt, vet, linter, and all tests that need nothing but Go, with -
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
-	@unformatted=$$(gofmt -l cmd deploy internal pkg test); \
+	@unformatted=$$(gofmt -l api cmd deploy internal pkg test); \
 		if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go vet -tags system ./test/...

@@ -18,7 +18,7 @@ type groups struct{ g *Gateway }
 
 // ListGroups implements the service.
 func (h groups) ListGroups(ctx context.Context, _ *connect.Request[v1.ListGroupsRequest]) (*connect.Response[v1.ListGroupsResponse], error) {
-	listed, err := h.g.admin.ListGroups(ctx)
+	listed, err := settled(ctx, func() (kadm.ListedGroups, error) { return h.g.admin.ListGroups(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -35,12 +35,15 @@ func (h groups) DescribeGroup(ctx context.Context, req *connect.Request[v1.Descr
 	if name == "" {
 		return nil, errNoGroup()
 	}
-	described, err := h.g.admin.DescribeGroups(ctx, name)
+	d, err := settled(ctx, func() (kadm.DescribedGroup, error) {
+		described, err := h.g.admin.DescribeGroups(ctx, name)
+		if err != nil {
+			return kadm.DescribedGroup{}, err
+		}
+		d, err := described.On(name, nil)
+		return d, told(cmp.Or(d.Err, err), d.ErrMessage)
+	})
 	if err != nil {
-		return nil, err
-	}
-	d, err := described.On(name, nil)
-	if err := told(cmp.Or(d.Err, err), d.ErrMessage); err != nil {
 		return nil, fmt.Errorf("group %s: %w", name, err)
 	}
 	if d.State == "Dead" {
@@ -72,7 +75,7 @@ func errNoGroup() error { return refuse(connect.CodeInvalidArgument, "the group 
 
 // offsets are what a group has committed, and how far behind that is.
 func (h groups) offsets(ctx context.Context, group string) ([]*v1.GroupOffset, error) {
-	committed, err := h.g.admin.FetchOffsets(ctx, group)
+	committed, err := settled(ctx, func() (kadm.OffsetResponses, error) { return h.g.admin.FetchOffsets(ctx, group) })
 	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", group, err)
 	}
@@ -168,8 +171,11 @@ func (h groups) DeleteGroup(ctx context.Context, req *connect.Request[v1.DeleteG
 	if req.Msg.Group == "" {
 		return nil, errNoGroup()
 	}
-	deleted, err := h.g.admin.DeleteGroup(ctx, req.Msg.Group)
-	if err := cmp.Or(deleted.Err, err); err != nil {
+	_, err := settled(ctx, func() (kadm.DeleteGroupResponse, error) {
+		deleted, err := h.g.admin.DeleteGroup(ctx, req.Msg.Group)
+		return deleted, cmp.Or(deleted.Err, err)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("group %s: %w", req.Msg.Group, err)
 	}
 	return connect.NewResponse(&v1.DeleteGroupResponse{}), nil

@@ -78,7 +78,9 @@ func (g *Gateway) ofGroup(ctx context.Context, topic string, wanted map[int32]in
 	if group.GetGroup() == "" {
 		return refuse(connect.CodeInvalidArgument, "the group has no name")
 	}
-	committed, err := g.admin.FetchOffsetsForTopics(ctx, group.Group, topic)
+	committed, err := settled(ctx, func() (kadm.OffsetResponses, error) {
+		return g.admin.FetchOffsetsForTopics(ctx, group.Group, topic)
+	})
 	if err != nil {
 		return fmt.Errorf("group %s: %w", group.Group, err)
 	}
@@ -155,10 +157,13 @@ func (g *Gateway) commit(ctx context.Context, group, topic string, at map[int32]
 	for p, offset := range at {
 		offsets.AddOffset(topic, p, offset, -1)
 	}
-	committed, err := g.admin.CommitOffsets(ctx, group, offsets)
-	if err == nil {
-		err = committed.Error()
-	}
+	_, err := settled(ctx, func() (kadm.OffsetResponses, error) {
+		committed, err := g.admin.CommitOffsets(ctx, group, offsets)
+		if err == nil {
+			err = committed.Error()
+		}
+		return committed, err
+	})
 	if err != nil {
 		return fmt.Errorf("commit offsets of group %s: %w", group, err)
 	}

@@ -56,14 +56,32 @@ func (h records) Produce(ctx context.Context, req *connect.Request[v1.ProduceReq
 		return nil, err
 	}
 	batches := h.g.split(&info, req.Msg)
-	done := h.g.stampAll(ctx, &info, req.Msg.Producer, batches)
+	h.g.appendAll(ctx, &info, req, batches)
+	// A partition may have forgotten a producer of ours; a new one begins anew.
+	if lost := slices.Clone(batches); req.Msg.Producer == nil {
+		lost = slices.DeleteFunc(lost, func(b *batch) bool { return b.doubtful || !outOfSequence(b.err) })
+		h.g.appendAll(ctx, &info, req, lost)
+	}
+	return produced(req.Msg, batches)
+}
+
+// appendAll sends batches to their leaders.
+func (g *Gateway) appendAll(ctx context.Context, info *kafka.TopicInfo, req *connect.Request[v1.ProduceRequest], batches []*batch) {
+	if len(batches) == 0 {
+		return
+	}
+	done := g.stampAll(ctx, info, req.Msg.Producer, batches)
+	defer done()
 	var wg sync.WaitGroup
 	for _, b := range batches {
-		wg.Go(func() { h.g.append(ctx, hops(req.Header()), &info, req.Msg.Compression, b) })
+		wg.Go(func() { g.append(ctx, hops(req.Header()), info, req.Msg.Compression, b) })
 	}
 	wg.Wait()
-	done()
-	return produced(req.Msg, batches)
+}
+
+// outOfSequence says that a batch was refused for its number, here or by the leader.
+func outOfSequence(err error) bool {
+	return errors.Is(err, kerr.OutOfOrderSequenceNumber) || final(err) && connect.CodeOf(err) == connect.CodeFailedPrecondition
 }
 
 // checkProduce checks a request and fills in times.
@@ -172,7 +190,7 @@ func (g *Gateway) stampAll(ctx context.Context, info *kafka.TopicInfo, own *v1.P
 		for _, b := range batches {
 			switch {
 			case b.err == nil:
-			case b.doubtful || errors.Is(b.err, kerr.OutOfOrderSequenceNumber):
+			case b.doubtful || outOfSequence(b.err):
 				p.spent = true
 			default:
 				p.next[place{info.ID, b.index}] = b.stamp.Sequence // it was not used

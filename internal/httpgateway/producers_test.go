@@ -47,6 +47,8 @@ func TestProducersKeepCount(t *testing.T) {
 		{3, nil, false, 2, 0},
 		{3, kerr.OutOfOrderSequenceNumber, false, 2, 3},
 		{1, nil, false, 3, 0},
+		{1, context.DeadlineExceeded, false, 3, 1}, // no leader came up
+		{1, nil, false, 3, 1},
 	} {
 		if got := send(step.records, step.err, step.doubtful); got.Id != step.id || got.Sequence != step.sequence {
 			t.Fatalf("%+v was sent with %v", step, got)
