@@ -28,6 +28,9 @@ type Options struct {
 	// Brokers are the Kafka addresses of nodes. Default: none, and no page shows
 	// offsets, groups or records.
 	Brokers func() []string
+	// Known says whether the node may be called by a host's name, which is in small
+	// letters. Default: by none but localhost, and by addresses.
+	Known func(host string) bool
 	// Gatherer holds the node's metrics. Default: nothing is measured.
 	Gatherer prometheus.Gatherer
 	// Now is the clock. Default: time.Now.
@@ -62,6 +65,9 @@ func New(opts Options) (*Dashboard, error) {
 	}
 	if opts.Brokers == nil {
 		opts.Brokers = func() []string { return nil }
+	}
+	if opts.Known == nil {
+		opts.Known = func(string) bool { return false }
 	}
 	if opts.Gatherer == nil {
 		opts.Gatherer = prometheus.NewRegistry()

@@ -19,17 +19,7 @@ func (d *Dashboard) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", d.static)
 	mux.HandleFunc("GET /ui/", d.static)
-	data := func(pattern string, f http.HandlerFunc) {
-		mux.HandleFunc("GET "+pattern, func(w http.ResponseWriter, r *http.Request) {
-			protect(w.Header())
-			// A page of another site is not to read the cluster, nor to keep it busy.
-			if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
-				refuse(w, http.StatusForbidden, fmt.Sprintf("this was asked for by the page of another site (Sec-Fetch-Site %.20q)", site), "open the dashboard itself")
-				return
-			}
-			f(w, r)
-		})
-	}
+	data := func(pattern string, f http.HandlerFunc) { mux.HandleFunc("GET "+pattern, d.guard(f)) }
 	data("/api/dashboard/events", d.events)
 	data("/api/dashboard/state", d.once)
 	data("/api/dashboard/figures", func(w http.ResponseWriter, _ *http.Request) {

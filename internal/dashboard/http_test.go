@@ -164,6 +164,30 @@ func TestOtherSitesAreRefused(t *testing.T) {
 	}
 }
 
+// A page whose name is rebound to this node's address is of the same site to its
+// browser: it is the name that gives it away.
+func TestNamesThatAreNotOurs(t *testing.T) {
+	d := newTest(t, newWorld(3))
+	d.opts.Known = func(host string) bool { return host == "node-1.example" }
+	for host, want := range map[string]int{
+		"127.0.0.1:8080": 200, "10.1.2.3": 200, "[::1]:8080": 200, "[fe80::1]": 200, "localhost": 200, "LocalHost:8080": 200, "a.localhost:1": 200,
+		"node-1.example:8080": 200, "Node-1.Example.": 200, "evil.example:8080": 403, "node-1.example.evil": 403, "127.0.0.1.evil:8080": 403, "": 403, "[::1]evil": 403,
+	} {
+		for _, site := range []string{"", "same-origin"} {
+			r := httptest.NewRequestWithContext(t.Context(), "GET", "/api/dashboard/figures", nil)
+			r.Host = host
+			if site != "" {
+				r.Header.Set("Sec-Fetch-Site", site)
+			}
+			w := httptest.NewRecorder()
+			d.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%q: %d, want %d: %s", host, w.Code, want, w.Body)
+			}
+		}
+	}
+}
+
 func TestBadQuestions(t *testing.T) {
 	_, url := serve(t, newWorld(3))
 	long := strings.Repeat("x", maxName+1)

@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"net"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,9 +21,23 @@ func (n *Node) openDashboard() (err error) {
 			addrs, _ := n.kafkaAddresses(context.Background())
 			return addrs
 		},
-		Gatherer: gatherer(n.cfg.Registerer), Now: n.now, Logger: n.log,
+		Known: n.calledBy, Gatherer: gatherer(n.cfg.Registerer), Now: n.now, Logger: n.log,
 	})
 	return err
+}
+
+// calledBy says whether clients of HTTP may call this node by a name: that of the
+// host, or the one that others are told.
+func (n *Node) calledBy(name string) bool {
+	if host, err := os.Hostname(); err == nil && strings.EqualFold(name, host) {
+		return true
+	}
+	told, err := n.HTTPAdvertised()
+	if err != nil {
+		return false
+	}
+	host, _, err := net.SplitHostPort(told)
+	return err == nil && strings.EqualFold(name, host)
 }
 
 // lookAround is the cluster as this node sees it.

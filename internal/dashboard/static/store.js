@@ -117,7 +117,7 @@ export function watch() {
 
 // Poll asks for something again and again while a view shows it.
 export class Poll {
-  constructor(path, query, every, then) {
+  constructor(path, query, every, then, paused) {
     this.url = path + (query ? "?" + new URLSearchParams(query) : "");
     this.every = every;
     this.then = then;
@@ -125,7 +125,7 @@ export class Poll {
     this.at = 0; // performance.now() of it
     this.error = ""; // why there is no newer one
     this.ended = false;
-    this.paused = false;
+    this.paused = Boolean(paused);
     this.ask();
   }
 

@@ -56,7 +56,7 @@ export function topic(main, query) {
     put(note, more() + (offsets.cut || ""), () => [cutNote(more()), cutNote(offsets.cut)]);
     put(live, p.error + p.stale + Math.floor(p.stale ? p.age / 1000 : 0) + Boolean(p.value), () => asOf(p));
     table.draw();
-  });
+  }, !store.get("topic/" + name));
   return {
     title: name, table,
     update(changed) {
@@ -135,7 +135,7 @@ export function records(main, query) {
     }
     list.classList.toggle("stale", p.stale || p.paused);
     show();
-  });
+  }, !store.get("topic/" + name));
   return {
     title: "Records of " + name, focus: choose,
     update() {
