@@ -160,7 +160,9 @@ func (c *composeCluster) strikeEtcd(name, fault string, meanwhile func()) {
 func (c *composeCluster) shrink() {
 	c.t.Helper()
 	nodes := c.nodes()
+	var volumes []string                // Compose leaves them behind
 	for _, w := range c.workers()[3:] { // Compose removes those with the highest numbers
+		volumes = append(volumes, strings.TrimSpace(string(c.docker("inspect", "-f", "{{range .Mounts}}{{.Name}}{{end}}", w.ID))))
 		for id, peer := range nodes {
 			if peer == w.IP+":7070" {
 				c.decommission(id)
@@ -168,6 +170,7 @@ func (c *composeCluster) shrink() {
 		}
 	}
 	c.compose("up", "-d", "--no-deps", "--scale", "worker=3", "worker")
+	c.docker(append([]string{"volume", "rm"}, volumes...)...)
 	c.waitHealthy(7)
 	c.waitHealth()
 }
