@@ -119,7 +119,7 @@ func (c *composeCluster) strike(w composeContainer, fault string, meanwhile func
 // strikeEtcd does the same to a member of etcd.
 func (c *composeCluster) strikeEtcd(name, fault string, meanwhile func()) {
 	c.t.Helper()
-	id := strings.TrimSpace(string(c.run(20*time.Second, "docker-compose", "-p", composeProject, "ps", "-q", name)))
+	id := strings.TrimSpace(string(c.run(time.Minute, "docker-compose", "-p", composeProject, "ps", "-q", name)))
 	network := composeProject + "_default"
 	switch fault {
 	case "killed":
@@ -143,7 +143,7 @@ func (c *composeCluster) strikeEtcd(name, fault string, meanwhile func()) {
 		c.docker("volume", "rm", composeProject+"_"+name)
 		meanwhile()
 		member := ""
-		for line := range strings.Lines(string(c.run(20*time.Second, "docker-compose", "-p", composeProject, "exec", "-T", other, "etcdctl", "member", "list"))) {
+		for line := range strings.Lines(string(c.run(time.Minute, "docker-compose", "-p", composeProject, "exec", "-T", other, "etcdctl", "member", "list"))) {
 			if strings.Contains(line, ", "+name+",") {
 				member, _, _ = strings.Cut(line, ",")
 			}
@@ -160,7 +160,9 @@ func (c *composeCluster) strikeEtcd(name, fault string, meanwhile func()) {
 func (c *composeCluster) shrink() {
 	c.t.Helper()
 	nodes := c.nodes()
+	var volumes []string                // Compose leaves them behind
 	for _, w := range c.workers()[3:] { // Compose removes those with the highest numbers
+		volumes = append(volumes, strings.TrimSpace(string(c.docker("inspect", "-f", "{{range .Mounts}}{{.Name}}{{end}}", w.ID))))
 		for id, peer := range nodes {
 			if peer == w.IP+":7070" {
 				c.decommission(id)
@@ -168,6 +170,7 @@ func (c *composeCluster) shrink() {
 		}
 	}
 	c.compose("up", "-d", "--no-deps", "--scale", "worker=3", "worker")
+	c.docker(append([]string{"volume", "rm"}, volumes...)...)
 	c.waitHealthy(7)
 	c.waitHealth()
 }
@@ -222,7 +225,7 @@ func (c *composeCluster) waitHealth() {
 func (c *composeCluster) waitEtcd() {
 	c.t.Helper()
 	waitFor(c.t, "three healthy members of etcd", time.Minute, func() bool {
-		_, err := c.output(30*time.Second, "docker-compose", "-p", composeProject, "exec", "-T", "etcd-2", "etcdctl", "endpoint", "health", "--cluster")
+		_, err := c.output(time.Minute, "docker-compose", "-p", composeProject, "exec", "-T", "etcd-2", "etcdctl", "endpoint", "health", "--cluster")
 		return err == nil
 	})
 }

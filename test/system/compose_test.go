@@ -221,7 +221,7 @@ func (c *composeCluster) remove() {
 func (c *composeCluster) inspect(ids ...string) []composeContainer {
 	c.t.Helper()
 	if len(ids) == 0 {
-		ids = strings.Fields(string(c.run(20*time.Second, "docker-compose", "-p", composeProject, "ps", "-q")))
+		ids = strings.Fields(string(c.run(time.Minute, "docker-compose", "-p", composeProject, "ps", "-q")))
 	}
 	if len(ids) == 0 {
 		return nil
@@ -272,7 +272,7 @@ func (c *composeCluster) brokers() string {
 // nodes are the registered nodes and their peer addresses.
 func (c *composeCluster) nodes() map[int]string {
 	c.t.Helper()
-	out := c.run(20*time.Second, "docker-compose", "-p", composeProject, "exec", "-T", "etcd-1",
+	out := c.run(time.Minute, "docker-compose", "-p", composeProject, "exec", "-T", "etcd-1",
 		"etcdctl", "get", "--prefix", "/raftsman/default/nodes/", "--print-value-only")
 	nodes := make(map[int]string)
 	for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
