@@ -124,6 +124,6 @@ func (h *httpFlags) caller(cmd *cobra.Command) backup.Caller {
 				failed = errors.Join(failed, fmt.Errorf("%s: %w", a, err))
 			}
 		}
-		return 0, nil, failed
+		return 0, nil, fmt.Errorf("can't reach a node: %w; is it running, and is --http right?", failed)
 	}
 }

@@ -1,15 +1,9 @@
 package backup
 
 import (
-	"bytes"
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,183 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/raftsman/raftsman/internal/seglog"
 	"github.com/raftsman/raftsman/internal/testcluster"
 	"github.com/raftsman/raftsman/internal/testetcd"
-	"github.com/raftsman/raftsman/pkg/node"
 )
-
-// start starts three nodes that look after their topics all the time.
-func start(t *testing.T) *testcluster.Cluster {
-	return testcluster.Start(t, 3, func(cfg *node.Config) { cfg.UpkeepInterval = 100 * time.Millisecond })
-}
-
-// caller asks the nodes of a cluster.
-func caller(c *testcluster.Cluster) Caller {
-	return func(ctx context.Context, method, addr, path, contentType string, body []byte) (int, []byte, error) {
-		req, err := http.NewRequestWithContext(ctx, method, "http://"+cmp.Or(addr, c.Member(1).Node.HTTPAddr())+path, bytes.NewReader(body))
-		if err != nil {
-			return 0, nil, err
-		}
-		if contentType != "" {
-			req.Header.Set("Content-Type", contentType)
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return 0, nil, err
-		}
-		defer resp.Body.Close()
-		answer, err := io.ReadAll(resp.Body)
-		return resp.StatusCode, answer, err
-	}
-}
-
-func create(t *testing.T, adm *kadm.Client, topic string, partitions int32, config ...string) {
-	t.Helper()
-	set := make(map[string]*string)
-	for _, kv := range config {
-		k, v, _ := strings.Cut(kv, "=")
-		set[k] = &v
-	}
-	if _, err := adm.CreateTopic(t.Context(), partitions, 3, set, topic); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// produce writes records with keys, values, headers and times of all sorts, in small
-// batches, and waits for them.
-func produce(t *testing.T, client *kgo.Client, topic string, n, keys int) {
-	t.Helper()
-	r := rand.New(rand.NewPCG(1, uint64(n)))
-	for i := range n {
-		record := &kgo.Record{Topic: topic, Key: fmt.Appendf(nil, "key-%d", i%keys), Timestamp: time.UnixMilli(time.Now().UnixMilli() - r.Int64N(1000))}
-		if r.IntN(5) > 0 {
-			record.Value = make([]byte, r.IntN(3000)) // no codec makes it smaller
-			for j := range record.Value {
-				record.Value[j] = byte(r.Uint32())
-			}
-		}
-		if i%7 == 0 {
-			record.Headers = []kgo.RecordHeader{{Key: "h", Value: []byte("v")}, {Key: "none"}}
-		}
-		client.Produce(t.Context(), record, func(_ *kgo.Record, err error) {
-			if err != nil {
-				t.Errorf("produce: %v", err)
-			}
-		})
-		if i%20 == 0 {
-			if err := client.Flush(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if err := client.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// stored is what a client can see of a partition.
-type stored struct {
-	start, end int64
-	batches    []string // base offset, and the bytes without epoch
-	records    int
-}
-
-// read reads a topic's batches below some ends (all, for nil) as they are stored.
-func read(t *testing.T, client *kgo.Client, topic string, ends []int64) (all []stored) {
-	t.Helper()
-	src := newSource(client)
-	details, err := src.adm.ListTopics(t.Context(), topic)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id := uuidOf(details[topic].ID)
-	for p := range details[topic].Partitions.Sorted() {
-		start, end, err := src.bounds(t.Context(), topic, int32(p))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ends != nil {
-			end = ends[p]
-		}
-		s := stored{start: start, end: end}
-		for at := start; at < end; {
-			data, _, _, err := src.fetch(t.Context(), topic, id, int32(p), at)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(data) == 0 {
-				break // a compacted partition's end
-			}
-			for rest := data; len(rest) > 0 && at < end; {
-				var b seglog.Batch
-				if b, rest, err = seglog.NextBatch(rest); err != nil {
-					break
-				}
-				if at = b.LastOffset() + 1; b.BaseOffset() < end {
-					s.batches = append(s.batches, fmt.Sprint(b.BaseOffset(), " ", sum(b[16:])))
-					s.records += int(b.NumRecords())
-				}
-			}
-		}
-		all = append(all, s)
-	}
-	return all
-}
-
-func compare(t *testing.T, what string, got, want []stored) {
-	t.Helper()
-	if len(got) != len(want) {
-		t.Fatalf("%s: %d partitions, want %d", what, len(got), len(want))
-	}
-	for p := range want {
-		if got[p].start != want[p].start || got[p].end != want[p].end || !slices.Equal(got[p].batches, want[p].batches) {
-			t.Errorf("%s/%d: offsets %d to %d in %d batches, want %d to %d in %d, or they are others", what, p,
-				got[p].start, got[p].end, len(got[p].batches), want[p].start, want[p].end, len(want[p].batches))
-		}
-	}
-}
-
-func endsOf(m Manifest, topic string) (ends []int64) {
-	for _, t := range m.Topics {
-		if t.Name == topic {
-			for _, p := range t.Partitions {
-				ends = append(ends, p.End)
-			}
-		}
-	}
-	return ends
-}
-
-var errInterrupted = errors.New("interrupted")
-
-// fails fails after so many operations.
-func fails(n int) func() error {
-	return func() error {
-		if n--; n < 0 {
-			return errInterrupted
-		}
-		return nil
-	}
-}
-
-// until repeats what is interrupted at random points until it gets through.
-func until(t *testing.T, place *watched, what string, do func() error) (interruptions int) {
-	t.Helper()
-	r := rand.New(rand.NewPCG(7, 7))
-	defer place.setFail(nil)
-	for limit := 1; ; limit += 2 + r.IntN(8) {
-		place.setFail(fails(limit))
-		err := do()
-		if err == nil {
-			return interruptions
-		}
-		if !errors.Is(err, errInterrupted) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		interruptions++
-	}
-}
 
 // TestBackupAndRestore backs a cluster up while it is written to, with interruptions,
 // twice, and restores it into another one, with interruptions: the same batches at the
@@ -289,6 +109,7 @@ func TestBackupAndRestore(t *testing.T) {
 		}
 	}
 
+	t.Run("the log start rises", func(t *testing.T) { testStartRises(t, client) })
 	into := start(t)
 	t.Run("restore", func(t *testing.T) { testRestore(t, place, client, into, first, second) })
 	t.Run("flipped bytes", func(t *testing.T) { testFlipped(t, place, client, into, second) })
@@ -430,76 +251,55 @@ func consumed(t *testing.T, c *testcluster.Cluster, topic string, from, to int64
 	}
 }
 
-// testFlipped flips bytes at random places: a restore is refused and says where, and
-// goes on when the byte is right again.
-func testFlipped(t *testing.T, place *watched, source *kgo.Client, into *testcluster.Cluster, m Manifest) {
+// testStartRises interrupts a backup, and deletes records before it goes on. What was
+// deleted is not in it, whether it was copied before or not.
+func testStartRises(t *testing.T, client *kgo.Client) {
 	ctx := t.Context()
-	client := into.Client()
-	r := rand.New(rand.NewPCG(3, 4))
-	var objects []string
-	err := place.List(ctx, "", func(name string, _ int64) error {
-		if strings.HasPrefix(name, "backups/"+m.ID) && !strings.Contains(name, "/plan-") || strings.HasPrefix(name, "data/") && strings.Contains(name, m.Topics[2].ID) {
-			objects = append(objects, name)
+	adm := kadm.NewClient(client)
+	produceTo := func(n int) {
+		t.Helper()
+		for i := range n {
+			if err := client.ProduceSync(ctx, &kgo.Record{Topic: "rising", Value: fmt.Appendf(nil, "%d", i)}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		return nil
-	})
-	if err != nil || m.Topics[2].Name != "orders" || len(objects) < 10 {
-		t.Fatalf("%d objects of %s, %v", len(objects), m.Topics[2].Name, err)
 	}
-	opts := RestoreOptions{Topics: []string{"orders"}, Rename: map[string]string{"orders": "flipped"}, NoGroups: true}
-	restore := func() error {
-		m, err := Find(ctx, place, m.ID)
-		if err == nil {
-			_, err = Restore(ctx, place, m, client, caller(into), opts)
-		}
-		return err
-	}
-	refused := 0
-	for i := range 12 {
-		name := objects[r.IntN(len(objects))]
-		if i == 0 {
-			name = objects[len(objects)-1] // not all of it is restored by then
-		}
-		good, err := place.Place.Get(ctx, name, maxObject)
+	create(t, adm, "rising", 1)
+	produceTo(30)
+	for _, c := range []struct {
+		ops          int // before the interruption
+		copied       bool
+		start, first int64
+	}{{1, false, 10, 10}, {2, true, 20, 20}} {
+		inner, err := Open(t.TempDir(), S3Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := r.IntN(len(good))
-		bad := slices.Clone(good)
-		bad[at] ^= 0x10
-		if err := place.Place.Put(ctx, name, bad); err != nil {
+		place := &watched{Place: inner, fail: fails(c.ops)}
+		opts := CreateOptions{Topics: []string{"rising"}, ObjectBytes: MinObjectBytes}
+		if _, err := Create(ctx, place, client, opts); !errors.Is(err, errInterrupted) {
+			t.Fatalf("after %d operations: %v", c.ops, err)
+		}
+		if puts, _ := place.counts(); (puts > 0) != c.copied {
+			t.Fatalf("%d objects were written before the interruption", puts)
+		}
+		place.setFail(nil)
+		trim := make(kadm.Offsets)
+		trim.Add(kadm.Offset{Topic: "rising", Partition: 0, At: c.start})
+		if _, err := adm.DeleteRecords(ctx, trim); err != nil {
 			t.Fatal(err)
 		}
-		var found []*DamageError
-		var damage *DamageError
-		have, err := Find(ctx, place, m.ID)
-		if errors.As(err, &damage) {
-			found = append(found, damage)
-		} else if err := Verify(ctx, place, have, VerifyOptions{Damage: func(d *DamageError) { found = append(found, d) }}); err != nil {
+		m, err := Create(ctx, place, client, opts)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if len(found) != 1 || found[0].Object != name || int64(at) < found[0].From || int64(at) >= found[0].To {
-			t.Errorf("byte %d of %s was flipped: %v", at, name, found)
-		}
-		if strings.HasPrefix(name, "data/") && (found[0].Topic != "orders" || found[0].Next <= found[0].First) {
-			t.Errorf("byte %d of %s was flipped: %+v", at, name, found[0])
-		}
-		if i < 3 { // later ones may be restored by then
-			if err := restore(); errors.As(err, &damage) && damage.Object == name {
-				refused++
-			} else if err != nil {
-				t.Errorf("byte %d of %s was flipped: %v", at, name, err)
-			}
-		}
-		if err := place.Place.Put(ctx, name, good); err != nil {
+		p := m.Topics[0].Partitions[0]
+		part, err := readSummed(ctx, place, m.ID, m.Topics[0], 0)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if p.Start != c.start || p.End != 30 || len(part.Objects) == 0 || !c.copied && part.Objects[0].First != c.first {
+			t.Errorf("from %d to %d in %+v, want them from %d on", p.Start, p.End, part.Objects, c.start)
+		}
 	}
-	if refused == 0 {
-		t.Error("no restore was refused")
-	}
-	if err := restore(); err != nil {
-		t.Fatal(err)
-	}
-	compare(t, "flipped", read(t, client, "flipped", nil), read(t, source, "orders", endsOf(m, "orders")))
 }

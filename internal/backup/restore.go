@@ -40,6 +40,10 @@ func Restore(ctx context.Context, place Place, m Manifest, client *kgo.Client, c
 	if r.topics, err = r.choose(); err != nil {
 		return done, err
 	}
+	nodes, err := r.target.nodes(ctx)
+	if err != nil {
+		return done, err
+	}
 	groups := r.groups()
 	if err := r.checkGroups(ctx, groups); err != nil {
 		return done, err
@@ -47,7 +51,7 @@ func Restore(ctx context.Context, place Place, m Manifest, client *kgo.Client, c
 	if err := r.makeTopics(ctx); err != nil {
 		return done, err
 	}
-	if err := r.target.raiseProducerIDs(ctx, r.producerFloor()); err != nil {
+	if err := r.target.raiseProducerIDs(ctx, nodes, r.producerFloor()); err != nil {
 		return done, err
 	}
 	for _, t := range r.topics {

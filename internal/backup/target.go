@@ -167,15 +167,9 @@ func (t *target) fill(ctx context.Context, r gateway.RefillRequest, batches []by
 	})
 }
 
-// raiseProducerIDs has every node give new producers ids from floor on.
-func (t *target) raiseProducerIDs(ctx context.Context, floor int64) error {
-	if floor == 0 {
-		return nil
-	}
-	body, err := json.Marshal(gateway.ProducerFloor{Floor: floor})
-	if err != nil {
-		return err
-	}
+// nodes are the HTTP addresses of the registered nodes, by number. It tries once: a
+// wrong address is noticed before anything is changed.
+func (t *target) nodes(ctx context.Context) (map[int32]string, error) {
 	var cluster struct {
 		Nodes []struct {
 			Node int32  `json:"node"`
@@ -183,14 +177,30 @@ func (t *target) raiseProducerIDs(ctx context.Context, floor int64) error {
 		} `json:"nodes"`
 	}
 	if err := t.ask(ctx, http.MethodGet, "", "/cluster.json", "", nil, &cluster); err != nil {
-		return fmt.Errorf("ask for the nodes: %w", err)
+		return nil, fmt.Errorf("ask for the nodes: %w", err)
 	}
+	addrs := make(map[int32]string)
 	for _, n := range cluster.Nodes {
+		addrs[n.Node] = n.HTTP
+	}
+	return addrs, nil
+}
+
+// raiseProducerIDs has every node give new producers ids from floor on.
+func (t *target) raiseProducerIDs(ctx context.Context, nodes map[int32]string, floor int64) error {
+	if floor == 0 {
+		return nil
+	}
+	body, err := json.Marshal(gateway.ProducerFloor{Floor: floor})
+	if err != nil {
+		return err
+	}
+	for node, addr := range nodes {
 		err := retry(ctx, func() error {
-			return t.ask(ctx, http.MethodPost, n.HTTP, "/producer-ids/floor", "application/json", body, &struct{}{})
+			return t.ask(ctx, http.MethodPost, addr, "/producer-ids/floor", "application/json", body, &struct{}{})
 		})
 		if err != nil {
-			return fmt.Errorf("node %d: raise the producer ids: %w", n.Node, err)
+			return fmt.Errorf("node %d: raise the producer ids: %w", node, err)
 		}
 	}
 	return nil

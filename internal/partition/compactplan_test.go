@@ -119,13 +119,16 @@ func TestManifestVersions(t *testing.T) {
 		{Manifest{Log: seglog.State{Sealed: true}}, 2},
 		{Manifest{Log: seglog.State{Segments: []seglog.SegmentInfo{{Generation: 1}}}}, 2},
 		{Manifest{Log: seglog.State{Compacted: seglog.Compacted{Seq: 1}}}, 2},
+		{Manifest{Refill: 5}, 3},
+		{Manifest{Refill: 5, CompactSeq: 1}, 3},
 	} {
 		if got := c.m.versioned().Version; got != c.want {
 			t.Errorf("%+v has version %d, want %d", c.m, got, c.want)
 		}
 	}
 	for name, text := range map[string]string{
-		"version 3":            `{"version":3,"log":{"start":0,"next":5},"segment_bytes":100}`,
+		"refilled by nobody":   `{"version":3,"log":{"start":0,"next":5},"segment_bytes":100,"refill":-1}`,
+		"version 4":            `{"version":4,"log":{"start":0,"next":5},"segment_bytes":100}`,
 		"carried out before":   `{"version":2,"log":{"start":0,"next":5,"compacted":{"seq":2}},"compactions":[{"seq":2,"segment_bytes":9}],"compact_seq":2,"segment_bytes":100}`,
 		"not decided yet":      `{"version":2,"log":{"start":0,"next":5},"compactions":[{"seq":2,"segment_bytes":9}],"compact_seq":1,"segment_bytes":100}`,
 		"in another order":     `{"version":2,"log":{"start":0,"next":5},"compactions":[{"seq":2,"segment_bytes":9},{"seq":1,"segment_bytes":9}],"compact_seq":2,"segment_bytes":100}`,

@@ -31,6 +31,7 @@ func FuzzDecodeManifest(f *testing.F) {
 	f.Add([]byte(`{"version":1,"log":{"start":3,"next":9,"segments":[{"base":0,"bytes":99,"crc":7,"max_ts":-1,"last_offset":8}]},` +
 		`"epoch":4,"epochs":[{"epoch":1,"start":0},{"epoch":4,"start":7}],"expired_producer_id":-1,"reached":[1,2],"segment_bytes":100,` +
 		`"producers":[{"id":9,"epoch":1,"time":5,"batches":[[0,4,0],[5,9,5]]},{"id":10,"epoch":0,"time":1,"batches":[]}]}`))
+	f.Add([]byte(`{"version":3,"log":{"start":7,"next":7},"segment_bytes":100,"refill":99}`))
 	w := seglog.NewWriter(seglog.WriterOptions{ReadCacheBytes: 1 << 20})
 	f.Cleanup(func() { w.Close() })
 	f.Fuzz(func(t *testing.T, b []byte) {

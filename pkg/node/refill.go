@@ -31,7 +31,7 @@ func (r refiller) find(topic string, index int32) (s gateway.RefillState, p *par
 	}
 	id := partitionID{t.ID, index}
 	s = gateway.RefillState{Topic: topic, Partition: index, Node: r.n.ID()}
-	if l, ok := (backend{r.n}).leader(v, topic, id); ok {
+	if l, ok := backend(r).leader(v, topic, id); ok {
 		s.Leader, s.LeaderHTTP = l.node, v.Nodes[l.node].HTTP
 	}
 	p, open := r.n.replicas.get(id)
