@@ -88,6 +88,7 @@ func (n *nodeFlags) bind(f *pflag.FlagSet) {
 	f.Int32Var(&c.MessageMaxBytes, "message-max-bytes", 1_048_588, "default max.message.bytes of topics")
 	f.Int64Var(&c.KafkaMaxRequestMemory, "kafka-max-request-memory", 512<<20, "bytes of all Kafka requests in flight; a request waits unread until it fits")
 	f.Int64Var(&c.KafkaMaxResponseMemory, "kafka-max-response-memory", 512<<20, "bytes of all Kafka responses that clients have not taken yet; fetches get less as it fills up")
+	f.IntVar(&c.MetricsTopics, "metrics-topics", 100, "topics that have metrics of their own, the first to come; the others are counted together; 0: none have")
 	n.bindGroups(f)
 	n.way.bind(f)
 	f.DurationVar(&c.HeartbeatTimeout, "heartbeat-timeout", 30*time.Second, "how long a replica waits for its leader before raft lets it stand for election by itself; lost nodes are noticed much earlier")
@@ -144,6 +145,7 @@ func (n *nodeFlags) load(cmd *cobra.Command) (origins, error) {
 	n.cfg.RebalanceRate = orMinusOne(n.rebalanceRate)
 	n.cfg.ReplicaRebuildDelay = orMinusOne(n.rebuildDelay)
 	n.cfg.DrainTimeout = orMinusOne(n.drainTimeout)
+	n.cfg.MetricsTopics = orMinusOne(n.cfg.MetricsTopics)
 	n.cfg.LeaderReturnDelay = orMinusOne(n.leaderReturn)
 	n.cfg.Groups.InitialRebalanceDelay = orMinusOne(n.initialDelay)
 	n.cfg.Groups.OffsetsRetention = orMinusOne(n.retention)
@@ -156,7 +158,7 @@ func (n *nodeFlags) load(cmd *cobra.Command) (origins, error) {
 }
 
 // orMinusOne turns a flag's 0, which is "none", into the configuration's.
-func orMinusOne[T ~int64](v T) T {
+func orMinusOne[T ~int | ~int64](v T) T {
 	if v == 0 {
 		return -1
 	}

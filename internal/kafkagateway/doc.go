@@ -37,6 +37,8 @@
 //     configurations name the nodes.
 //   - A batch is sent twice only if it has a producer id, or if it certainly did not
 //     reach the first node.
+//   - A node's address may be another node's by now: each new connection of the
+//     gateway's own asks for the number.
 //   - A request of a group is never sent twice: an old OffsetCommit must not overtake
 //     a new one.
 //   - The answer to a Fetch has no session: nodes are asked without one too, since the

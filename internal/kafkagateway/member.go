@@ -29,7 +29,10 @@ type member struct {
 	versions map[int16][2]int16 // of its APIs; nil: unknown
 	lists    []int32            // the nodes that it knows
 	seen     time.Time          // when a node named it last
+	told     bool               // that another one is in its place
 }
+
+var errElsewhere = errors.New("another node answers at its address")
 
 // watch asks a node all the time whether it is there, until ctx ends or nobody
 // knows it any more.
@@ -96,7 +99,7 @@ func (v *view) confirm(ctx context.Context, l *link, id int32) error {
 	}
 	told := resp.(*kmsg.DescribeConfigsResponse).Resources
 	if len(told) != 1 || told[0].ErrorCode != 0 {
-		return fmt.Errorf("another node answers at %s", l.addr)
+		return fmt.Errorf("%w, %s", errElsewhere, l.addr)
 	}
 	return nil
 }
@@ -129,7 +132,7 @@ func (v *view) heard(m *member, addr string, versions map[int16][2]int16, r *kms
 	}
 	v.mu.Lock()
 	came := !m.up
-	m.up, m.addr, m.versions, m.lists = true, addr, versions, lists
+	m.up, m.addr, m.versions, m.lists, m.told = true, addr, versions, lists, false
 	v.chooseHomeLocked()
 	if came {
 		v.notifyLocked()
@@ -146,6 +149,8 @@ func (v *view) lost(m *member, err error) (gone bool) {
 	v.mu.Lock()
 	was := m.up
 	m.up, m.lists = false, nil
+	elsewhere := errors.Is(err, errElsewhere) && !m.told
+	m.told = m.told || elsewhere
 	if gone = time.Since(m.seen) > forgetAfter; gone {
 		delete(v.members, m.id)
 	}
@@ -154,6 +159,9 @@ func (v *view) lost(m *member, err error) (gone bool) {
 		v.notifyLocked()
 	}
 	v.mu.Unlock()
+	if elsewhere && !was {
+		v.g.log.Warn("node is not where it should be; look at what it and the other advertise to Kafka clients", "node", m.id, "err", err)
+	}
 	if was {
 		v.g.log.Warn("node is lost", "node", m.id, "err", err)
 		v.closeControl(m.id)

@@ -139,194 +139,147 @@ func (q *pieces[Q, R]) partsAt(at []int) []part {
 	return parts
 }
 
-// place is where a partition stands in a request.
-type place struct{ topic, part int }
-
-// places lists the partitions of a request. name and partitions look into a topic,
-// index into a partition.
-func places[T, P any](topics []T, name func(*T) string, partitions func(*T) *[]P, index func(*P) int32) (at []place, parts []part) {
-	for i := range topics {
-		ps := *partitions(&topics[i])
-		for j := range ps {
-			at = append(at, place{i, j})
-			parts = append(parts, part{topicKey{name: name(&topics[i])}, index(&ps[j])})
-		}
-	}
-	return at, parts
+// form is how a request of type Q and its answer are laid out: topics T of partitions P,
+// and topics U of results R.
+type form[Q kmsg.Request, T, P, U, R any] struct {
+	topic   func(*T) (name string, partitions *[]P)
+	index   func(*P) int32
+	about   func([]T) Q // the request about these topics
+	topics  func(kmsg.Response) []U
+	results func(*U) (name *string, results *[]R)
+	result  func(*R) (index *int32, code *int16)
+	refused R // a result without anything
+	answer  func([]U) kmsg.Response
 }
 
-// pick returns the topics of a request with the partitions that stand at some
-// places.
-func pick[T, P any](topics []T, all []place, at []int, partitions func(*T) *[]P) (picked []T) {
-	last := -1
-	for _, i := range at {
-		if all[i].topic != last {
-			last = all[i].topic
-			picked = append(picked, topics[last])
-			*partitions(&picked[len(picked)-1]) = nil
+// split answers a request about topics.
+func split[Q kmsg.Request, T, P, U, R any](s *session, call *kafka.Call, topics []T, limit time.Duration, once bool, f form[Q, T, P, U, R]) {
+	type place struct{ topic, part int }
+	var at []place
+	q := pieces[Q, R]{s: s, call: call, limit: limit, once: once}
+	for i := range topics {
+		name, partitions := f.topic(&topics[i])
+		for j := range *partitions {
+			at = append(at, place{i, j})
+			q.parts = append(q.parts, part{topicKey{name: name}, f.index(&(*partitions)[j])})
 		}
-		to := partitions(&picked[len(picked)-1])
-		*to = append(*to, (*partitions(&topics[last]))[all[i].part])
 	}
-	return picked
+	q.request = func(some []int) Q {
+		var picked []T
+		last := -1
+		for _, i := range some {
+			_, from := f.topic(&topics[at[i].topic])
+			if at[i].topic != last {
+				last = at[i].topic
+				picked = append(picked, topics[last])
+				_, to := f.topic(&picked[len(picked)-1])
+				*to = nil
+			}
+			_, to := f.topic(&picked[len(picked)-1])
+			*to = append(*to, (*from)[at[i].part])
+		}
+		return f.about(picked)
+	}
+	q.results = func(resp kmsg.Response, each func(part, int16, R)) {
+		for _, t := range f.topics(resp) {
+			name, results := f.results(&t)
+			for _, r := range *results {
+				index, code := f.result(&r)
+				each(part{topicKey{name: *name}, *index}, *code, r)
+			}
+		}
+	}
+	q.refused = func(i int, code int16) R {
+		r := f.refused
+		at, of := f.result(&r)
+		*at, *of = q.parts[i].index, code
+		return r
+	}
+	got := q.ask()
+	told := make([]U, len(topics))
+	for i := range topics {
+		name, partitions := f.topic(&topics[i])
+		to, results := f.results(&told[i])
+		*to, *results = name, got[:len(*partitions)]
+		got = got[len(*partitions):]
+	}
+	call.Reply(f.answer(told))
 }
 
 func (s *session) listOffsets(call *kafka.Call, req *kmsg.ListOffsetsRequest) {
-	type result = kmsg.ListOffsetsResponseTopicPartition
-	q := pieces[*kmsg.ListOffsetsRequest, result]{s: s, call: call, limit: splitLimit}
-	partitions := func(t *kmsg.ListOffsetsRequestTopic) *[]kmsg.ListOffsetsRequestTopicPartition { return &t.Partitions }
-	at, parts := places(req.Topics, func(t *kmsg.ListOffsetsRequestTopic) string { return t.Topic }, partitions, func(p *kmsg.ListOffsetsRequestTopicPartition) int32 { return p.Partition })
-	q.parts = parts
-	q.request = func(some []int) *kmsg.ListOffsetsRequest {
-		sub := *req
-		sub.Topics = pick(req.Topics, at, some, partitions)
-		return &sub
-	}
-	q.results = func(resp kmsg.Response, each func(part, int16, result)) {
-		for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {
-			for _, p := range t.Partitions {
-				each(part{topicKey{name: t.Topic}, p.Partition}, p.ErrorCode, p)
-			}
-		}
-	}
-	q.refused = func(i int, code int16) result {
-		r := kmsg.NewListOffsetsResponseTopicPartition()
-		r.Partition, r.ErrorCode, r.Offset, r.Timestamp = q.parts[i].index, code, -1, -1
-		return r
-	}
-	got := q.ask()
-	resp := kmsg.NewPtrListOffsetsResponse()
-	n := 0
-	for i := range req.Topics {
-		rt := kmsg.NewListOffsetsResponseTopic()
-		rt.Topic = req.Topics[i].Topic
-		rt.Partitions = got[n : n+len(req.Topics[i].Partitions)]
-		n += len(rt.Partitions)
-		resp.Topics = append(resp.Topics, rt)
-	}
-	call.Reply(resp)
+	type (
+		T = kmsg.ListOffsetsRequestTopic
+		P = kmsg.ListOffsetsRequestTopicPartition
+		U = kmsg.ListOffsetsResponseTopic
+		R = kmsg.ListOffsetsResponseTopicPartition
+	)
+	refused := kmsg.NewListOffsetsResponseTopicPartition()
+	refused.Offset, refused.Timestamp = -1, -1
+	split(s, call, req.Topics, splitLimit, false, form[*kmsg.ListOffsetsRequest, T, P, U, R]{
+		topic:   func(t *T) (string, *[]P) { return t.Topic, &t.Partitions },
+		index:   func(p *P) int32 { return p.Partition },
+		about:   func(t []T) *kmsg.ListOffsetsRequest { sub := *req; sub.Topics = t; return &sub },
+		topics:  func(resp kmsg.Response) []U { return resp.(*kmsg.ListOffsetsResponse).Topics },
+		results: func(u *U) (*string, *[]R) { return &u.Topic, &u.Partitions },
+		result:  func(r *R) (*int32, *int16) { return &r.Partition, &r.ErrorCode },
+		refused: refused,
+		answer:  func(u []U) kmsg.Response { return &kmsg.ListOffsetsResponse{Topics: u} },
+	})
 }
 
 func (s *session) offsetForLeaderEpoch(call *kafka.Call, req *kmsg.OffsetForLeaderEpochRequest) {
-	type result = kmsg.OffsetForLeaderEpochResponseTopicPartition
-	q := pieces[*kmsg.OffsetForLeaderEpochRequest, result]{s: s, call: call, limit: splitLimit}
-	partitions := func(t *kmsg.OffsetForLeaderEpochRequestTopic) *[]kmsg.OffsetForLeaderEpochRequestTopicPartition {
-		return &t.Partitions
-	}
-	at, parts := places(req.Topics, func(t *kmsg.OffsetForLeaderEpochRequestTopic) string { return t.Topic }, partitions, func(p *kmsg.OffsetForLeaderEpochRequestTopicPartition) int32 { return p.Partition })
-	q.parts = parts
-	q.request = func(some []int) *kmsg.OffsetForLeaderEpochRequest {
-		sub := *req
-		sub.Topics = pick(req.Topics, at, some, partitions)
-		return &sub
-	}
-	q.results = func(resp kmsg.Response, each func(part, int16, result)) {
-		for _, t := range resp.(*kmsg.OffsetForLeaderEpochResponse).Topics {
-			for _, p := range t.Partitions {
-				each(part{topicKey{name: t.Topic}, p.Partition}, p.ErrorCode, p)
-			}
-		}
-	}
-	q.refused = func(i int, code int16) result {
-		r := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
-		r.Partition, r.ErrorCode, r.LeaderEpoch, r.EndOffset = q.parts[i].index, code, -1, -1
-		return r
-	}
-	got := q.ask()
-	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
-	n := 0
-	for i := range req.Topics {
-		rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
-		rt.Topic = req.Topics[i].Topic
-		rt.Partitions = got[n : n+len(req.Topics[i].Partitions)]
-		n += len(rt.Partitions)
-		resp.Topics = append(resp.Topics, rt)
-	}
-	call.Reply(resp)
+	type (
+		T = kmsg.OffsetForLeaderEpochRequestTopic
+		P = kmsg.OffsetForLeaderEpochRequestTopicPartition
+		U = kmsg.OffsetForLeaderEpochResponseTopic
+		R = kmsg.OffsetForLeaderEpochResponseTopicPartition
+	)
+	refused := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+	refused.LeaderEpoch, refused.EndOffset = -1, -1
+	split(s, call, req.Topics, splitLimit, false, form[*kmsg.OffsetForLeaderEpochRequest, T, P, U, R]{
+		topic:   func(t *T) (string, *[]P) { return t.Topic, &t.Partitions },
+		index:   func(p *P) int32 { return p.Partition },
+		about:   func(t []T) *kmsg.OffsetForLeaderEpochRequest { sub := *req; sub.Topics = t; return &sub },
+		topics:  func(resp kmsg.Response) []U { return resp.(*kmsg.OffsetForLeaderEpochResponse).Topics },
+		results: func(u *U) (*string, *[]R) { return &u.Topic, &u.Partitions },
+		result:  func(r *R) (*int32, *int16) { return &r.Partition, &r.ErrorCode },
+		refused: refused,
+		answer:  func(u []U) kmsg.Response { return &kmsg.OffsetForLeaderEpochResponse{Topics: u} },
+	})
 }
 
 func (s *session) deleteRecords(call *kafka.Call, req *kmsg.DeleteRecordsRequest) {
-	type result = kmsg.DeleteRecordsResponseTopicPartition
-	q := pieces[*kmsg.DeleteRecordsRequest, result]{s: s, call: call, limit: adminTimeout(req.TimeoutMillis), once: true}
-	partitions := func(t *kmsg.DeleteRecordsRequestTopic) *[]kmsg.DeleteRecordsRequestTopicPartition {
-		return &t.Partitions
-	}
-	at, parts := places(req.Topics, func(t *kmsg.DeleteRecordsRequestTopic) string { return t.Topic }, partitions, func(p *kmsg.DeleteRecordsRequestTopicPartition) int32 { return p.Partition })
-	q.parts = parts
-	q.request = func(some []int) *kmsg.DeleteRecordsRequest {
-		sub := *req
-		sub.Topics = pick(req.Topics, at, some, partitions)
-		return &sub
-	}
-	q.results = func(resp kmsg.Response, each func(part, int16, result)) {
-		for _, t := range resp.(*kmsg.DeleteRecordsResponse).Topics {
-			for _, p := range t.Partitions {
-				each(part{topicKey{name: t.Topic}, p.Partition}, p.ErrorCode, p)
-			}
-		}
-	}
-	q.refused = func(i int, code int16) result {
-		r := kmsg.NewDeleteRecordsResponseTopicPartition()
-		r.Partition, r.ErrorCode, r.LowWatermark = q.parts[i].index, code, -1
-		return r
-	}
-	got := q.ask()
-	resp := kmsg.NewPtrDeleteRecordsResponse()
-	n := 0
-	for i := range req.Topics {
-		rt := kmsg.NewDeleteRecordsResponseTopic()
-		rt.Topic = req.Topics[i].Topic
-		rt.Partitions = got[n : n+len(req.Topics[i].Partitions)]
-		n += len(rt.Partitions)
-		resp.Topics = append(resp.Topics, rt)
-	}
-	call.Reply(resp)
+	type (
+		T = kmsg.DeleteRecordsRequestTopic
+		P = kmsg.DeleteRecordsRequestTopicPartition
+		U = kmsg.DeleteRecordsResponseTopic
+		R = kmsg.DeleteRecordsResponseTopicPartition
+	)
+	split(s, call, req.Topics, adminTimeout(req.TimeoutMillis), true, form[*kmsg.DeleteRecordsRequest, T, P, U, R]{
+		topic:   func(t *T) (string, *[]P) { return t.Topic, &t.Partitions },
+		index:   func(p *P) int32 { return p.Partition },
+		about:   func(t []T) *kmsg.DeleteRecordsRequest { sub := *req; sub.Topics = t; return &sub },
+		topics:  func(resp kmsg.Response) []U { return resp.(*kmsg.DeleteRecordsResponse).Topics },
+		results: func(u *U) (*string, *[]R) { return &u.Topic, &u.Partitions },
+		result:  func(r *R) (*int32, *int16) { return &r.Partition, &r.ErrorCode },
+		refused: R{LowWatermark: -1},
+		answer:  func(u []U) kmsg.Response { return &kmsg.DeleteRecordsResponse{Topics: u} },
+	})
 }
 
 func (s *session) describeProducers(call *kafka.Call, req *kmsg.DescribeProducersRequest) {
-	type result = kmsg.DescribeProducersResponseTopicPartition
-	q := pieces[*kmsg.DescribeProducersRequest, result]{s: s, call: call, limit: splitLimit}
-	for i := range req.Topics {
-		for _, index := range req.Topics[i].Partitions {
-			q.parts = append(q.parts, part{topicKey{name: req.Topics[i].Topic}, index})
-		}
-	}
-	q.request = func(at []int) *kmsg.DescribeProducersRequest {
-		sub := *req
-		sub.Topics = nil
-		for _, i := range at {
-			p := q.parts[i]
-			if n := len(sub.Topics); n == 0 || sub.Topics[n-1].Topic != p.name {
-				t := kmsg.NewDescribeProducersRequestTopic()
-				t.Topic = p.name
-				sub.Topics = append(sub.Topics, t)
-			}
-			last := &sub.Topics[len(sub.Topics)-1]
-			last.Partitions = append(last.Partitions, p.index)
-		}
-		return &sub
-	}
-	q.results = func(resp kmsg.Response, each func(part, int16, result)) {
-		for _, t := range resp.(*kmsg.DescribeProducersResponse).Topics {
-			for _, p := range t.Partitions {
-				each(part{topicKey{name: t.Topic}, p.Partition}, p.ErrorCode, p)
-			}
-		}
-	}
-	q.refused = func(i int, code int16) result {
-		r := kmsg.NewDescribeProducersResponseTopicPartition()
-		r.Partition, r.ErrorCode = q.parts[i].index, code
-		return r
-	}
-	got := q.ask()
-	resp := kmsg.NewPtrDescribeProducersResponse()
-	n := 0
-	for i := range req.Topics {
-		rt := kmsg.NewDescribeProducersResponseTopic()
-		rt.Topic = req.Topics[i].Topic
-		rt.Partitions = got[n : n+len(req.Topics[i].Partitions)]
-		n += len(rt.Partitions)
-		resp.Topics = append(resp.Topics, rt)
-	}
-	call.Reply(resp)
+	type (
+		T = kmsg.DescribeProducersRequestTopic
+		U = kmsg.DescribeProducersResponseTopic
+		R = kmsg.DescribeProducersResponseTopicPartition
+	)
+	split(s, call, req.Topics, splitLimit, false, form[*kmsg.DescribeProducersRequest, T, int32, U, R]{
+		topic:   func(t *T) (string, *[]int32) { return t.Topic, &t.Partitions },
+		index:   func(p *int32) int32 { return *p },
+		about:   func(t []T) *kmsg.DescribeProducersRequest { sub := *req; sub.Topics = t; return &sub },
+		topics:  func(resp kmsg.Response) []U { return resp.(*kmsg.DescribeProducersResponse).Topics },
+		results: func(u *U) (*string, *[]R) { return &u.Topic, &u.Partitions },
+		result:  func(r *R) (*int32, *int16) { return &r.Partition, &r.ErrorCode },
+		answer:  func(u []U) kmsg.Response { return &kmsg.DescribeProducersResponse{Topics: u} },
+	})
 }

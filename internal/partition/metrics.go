@@ -14,11 +14,14 @@ type Metrics struct {
 	seconds prometheus.Histogram
 	records prometheus.Counter
 	bytes   prometheus.Counter
+	topics  *topicMetrics
 }
 
-// NewMetrics makes and registers them.
-func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
+// NewMetrics makes and registers them. As many topics have counters of their own as
+// there are places; without any there are none.
+func NewMetrics(r prometheus.Registerer, places int) (*Metrics, error) {
 	m := &Metrics{
+		topics: newTopicMetrics(places),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "raftsman_commit_seconds",
 			Help:    "Of entries of records: from when the leader proposes one until a majority has it on disk and it is applied.",
@@ -40,7 +43,7 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 }
 
 func (m *Metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.seconds, m.records, m.bytes}
+	return append(m.topics.collectors(), m.seconds, m.records, m.bytes)
 }
 
 // Unregister takes them away again.
@@ -54,7 +57,8 @@ func (m *Metrics) Unregister(r prometheus.Registerer) {
 const recordsAt = 57
 
 // committed counts an entry's batches that were stored.
-func (m *Metrics) committed(f flight, out *outcome) {
+func (p *Partition) committed(f flight, out *outcome) {
+	m := p.cfg.Metrics
 	if m == nil {
 		return
 	}
@@ -68,4 +72,8 @@ func (m *Metrics) committed(f flight, out *outcome) {
 	}
 	m.records.Add(float64(records))
 	m.bytes.Add(float64(bytes))
+	if t := p.topic; t != nil {
+		t.records.Add(float64(records))
+		t.bytes.Add(float64(bytes))
+	}
 }

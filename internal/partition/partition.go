@@ -97,6 +97,7 @@ type Offsets struct {
 // Partition is one replica of one partition.
 type Partition struct {
 	cfg    Config
+	topic  *topicCounters // may be nil
 	logger *slog.Logger
 	group  *replication.Group
 	opened atomic.Pointer[replication.Group] // group, once Open has it
@@ -147,6 +148,9 @@ func Open(cfg Config) (*Partition, error) {
 		statuses: make(chan replication.Status, 1), ready: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	p.offsets.Epoch = -1
+	if cfg.Metrics != nil {
+		p.topic = cfg.Metrics.topics.of(cfg.Topic)
+	}
 	if err := cfg.Segments.FS.MkdirAll(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("open partition: %w", err)
 	}

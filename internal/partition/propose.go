@@ -252,7 +252,7 @@ func (p *Partition) complete(f flight) {
 	case len(out.batches) != len(f.items):
 		refuse(f.items, ErrStorage)
 	default:
-		p.cfg.Metrics.committed(f, out)
+		p.committed(f, out)
 		for i, it := range f.items {
 			b := out.batches[i]
 			it.done(AppendResult{BaseOffset: b.base, LogStart: out.logStart, AppendTime: p.appendTime(it, b), Err: b.err})

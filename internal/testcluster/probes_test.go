@@ -76,6 +76,17 @@ func TestProbesAndGauges(t *testing.T) {
 	if n := c.metric(t, leader, "raftsman_committed_records_total"); n != 10 {
 		t.Errorf("%v records were committed", n)
 	}
+	if fs := c.Client(kgo.ConsumeTopics("t")).PollFetches(t.Context()); fs.Err() != nil {
+		t.Fatal(fs.Err())
+	}
+	if n := c.metric(t, leader, `raftsman_topic_committed_records_total{topic="t"}`); n != 10 {
+		t.Errorf("%v records of the topic", n)
+	}
+	for _, series := range []string{"topic_committed_bytes_total", "topic_read_bytes_total", "topic_segment_bytes"} {
+		if n := c.metric(t, leader, "raftsman_"+series+`{topic="t"}`); n <= 0 {
+			t.Errorf("%s: %v", series, n)
+		}
+	}
 	winners := 0
 	for id := int32(1); id <= 3; id++ {
 		status, says := c.probe(t, id, "/leader")

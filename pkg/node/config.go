@@ -164,6 +164,10 @@ type Config struct {
 	// not taken yet (--kafka-max-response-memory). Fetches get less as it fills
 	// up. Default 512 MiB; at least 1 MiB.
 	KafkaMaxResponseMemory int64
+	// MetricsTopics is how many topics have metrics of their own (--metrics-topics);
+	// those that come later are counted together. Default 100; negative (0 for the
+	// flag): none have.
+	MetricsTopics int
 
 	// Groups is about consumer groups.
 	Groups Groups
@@ -363,6 +367,7 @@ func (c *Config) setDefaults() {
 	or(&c.MessageMaxBytes, 1<<20+12)
 	or(&c.KafkaMaxRequestMemory, 512<<20)
 	or(&c.KafkaMaxResponseMemory, 512<<20)
+	or(&c.MetricsTopics, 100)
 	or(&c.Groups.TopicPartitions, 50)
 	or(&c.HeartbeatTimeout, 30*time.Second)
 	or(&c.ElectionTimeout, c.HeartbeatTimeout)

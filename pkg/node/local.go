@@ -59,6 +59,7 @@ func (l localPartition) Read(offset int64, maxBytes int, minOne bool) (kafka.Dat
 	if err != nil {
 		return nil, kafkaOffsets(o), kafkaError(err)
 	}
+	l.p.CountRead(data.Len())
 	return &data, kafkaOffsets(o), nil
 }
 
@@ -90,6 +91,7 @@ func (l localPartition) ReadFollower(offset int64, maxBytes int, minOne bool) (k
 	if err != nil {
 		return nil, kafkaOffsets(o), kafkaError(err)
 	}
+	l.p.CountRead(data.Len())
 	return &data, kafkaOffsets(o), nil
 }
 

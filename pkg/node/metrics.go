@@ -17,7 +17,8 @@ import (
 )
 
 // nodeMetrics are what the node knows when it is asked: they cost nothing
-// between scrapes. No label has a value for each topic or partition.
+// between scrapes. No label has a value for each partition, and only as many topics
+// have one as Config.MetricsTopics says.
 type nodeMetrics struct {
 	n *Node
 
@@ -27,6 +28,7 @@ type nodeMetrics struct {
 	etcdConnected, etcdSession, frozen              *prometheus.Desc
 	nodes, retired, topics, partitions, offline     *prometheus.Desc
 	replicas, led, underReplicated, moving, segment *prometheus.Desc
+	topicSegment                                    *prometheus.Desc
 	lagSeconds, lagEntries                          *prometheus.Desc
 	stuck, minFree, operations                      *prometheus.Desc
 }
@@ -58,6 +60,7 @@ func newNodeMetrics(n *Node) *nodeMetrics {
 		underReplicated: desc("partitions_under_replicated", "Partitions led here that have a replica that is away or is more than 10 s behind."),
 		moving:          desc("partitions_moving", "Partitions led here whose members are being changed."),
 		segment:         desc("segment_bytes", "Bytes of the records that this node stores."),
+		topicSegment:    desc("topic_segment_bytes", "Of raftsman_segment_bytes, those of one topic.", "topic"),
 		lagSeconds:      desc("follower_lag_seconds", "Of the worst replica on another node of what is led here: how long ago it had everything. Some tenths of a second are none.", "node"),
 		lagEntries:      desc("follower_lag_entries", "Of the worst replica on another node of what is led here: raft entries that it lacks.", "node"),
 		stuck:           desc("disk_stuck", "1 while an fsync of the write-ahead log does not return."),
@@ -70,7 +73,7 @@ func newNodeMetrics(n *Node) *nodeMetrics {
 func (m *nodeMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.build, m.info, m.clock, m.ready, m.draining, m.winner, m.winnerKnown, m.terms, m.etcdConnected, m.etcdSession, m.frozen,
-		m.nodes, m.retired, m.topics, m.partitions, m.offline, m.replicas, m.led, m.underReplicated, m.moving, m.segment,
+		m.nodes, m.retired, m.topics, m.partitions, m.offline, m.replicas, m.led, m.underReplicated, m.moving, m.segment, m.topicSegment,
 		m.lagSeconds, m.lagEntries, m.stuck, m.minFree, m.operations,
 	} {
 		ch <- d
@@ -169,7 +172,17 @@ func (m *nodeMetrics) collectPartitions(v *cluster.View, gauge func(*prometheus.
 		moving += len(partitions)
 	}
 	var bytes int64
-	n.replicas.each(func(_ partitionID, p *partition.Partition) { bytes += p.Size() })
+	topics := make(map[string]int64)
+	for _, o := range n.replicas.all() {
+		size := o.p.Size()
+		bytes += size
+		topics[n.replicas.metrics.TopicLabel(o.topic)] += size
+	}
+	for topic, size := range topics {
+		if topic != "" {
+			gauge(m.topicSegment, float64(size), topic)
+		}
+	}
 	gauge(m.replicas, float64(n.replicas.count()))
 	gauge(m.led, float64(n.leaders.count()))
 	gauge(m.underReplicated, float64(count(s.Lagging)))
@@ -179,16 +192,16 @@ func (m *nodeMetrics) collectPartitions(v *cluster.View, gauge func(*prometheus.
 
 // registerMetrics adds the metrics of the node as a whole.
 func (n *Node) registerMetrics() error {
+	var err error
+	if n.replicas.metrics, err = partition.NewMetrics(n.cfg.Registerer, n.cfg.MetricsTopics); err != nil {
+		return err
+	}
+	n.onClose("metrics of partitions", func() error { n.replicas.metrics.Unregister(n.cfg.Registerer); return nil })
 	m := newNodeMetrics(n)
 	if err := n.cfg.Registerer.Register(m); err != nil {
 		return err
 	}
 	n.onClose("metrics of the node", func() error { n.cfg.Registerer.Unregister(m); return nil })
-	var err error
-	if n.replicas.metrics, err = partition.NewMetrics(n.cfg.Registerer); err != nil {
-		return err
-	}
-	n.onClose("metrics of partitions", func() error { n.replicas.metrics.Unregister(n.cfg.Registerer); return nil })
 	return nil
 }
 

@@ -168,6 +168,7 @@ func (n *Node) forgetLeaders(v *cluster.View) {
 	exists := func(id partitionID) bool { return topics[id.topicID] }
 	n.leaders.forget(exists)
 	n.verifier.forget(exists)
+	n.replicas.metrics.ForgetTopics(func(topic string) bool { _, ok := v.Topics[topic]; return ok })
 }
 
 // onStatus comes from a replica whose leadership changed; it must not block.
