@@ -126,7 +126,7 @@ func printComparison(w io.Writer, all summaries) {
 			word = "met"
 		}
 		if n := all.rounds(l); n > 0 && n < enough && !strings.HasPrefix(l.workload, "soak:") {
-			word += fmt.Sprintf(" (%d rounds: too few to count)", n)
+			word += fmt.Sprintf(" (rounds: %d, too few to count)", n)
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", l, number(reached), word)
 	}
