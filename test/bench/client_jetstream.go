@@ -35,7 +35,8 @@ func (c *jsClient) dial(first int, opts ...jetstream.JetStreamOpt) (*nats.Conn, 
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect to %s: %w", urls[0], err)
 	}
-	js, err := jetstream.New(nc, append(opts, jetstream.WithPublishAsyncMaxPending(1<<20))...)
+	js, err := jetstream.New(nc, append(opts, jetstream.WithPublishAsyncMaxPending(1<<20),
+		jetstream.WithDefaultTimeout(30*time.Second))...) // of questions whose context has none
 	if err != nil {
 		nc.Close()
 		return nil, nil, err

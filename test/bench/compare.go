@@ -75,6 +75,21 @@ func (all summaries) figure(workload, system, name string, worst bool) (float64,
 	return v, ok
 }
 
+// enough rounds make a median that a limit is judged by.
+const enough = 5
+
+// rounds is how many there are of what a limit is about, and of what it compares with.
+func (all summaries) rounds(l limit) int {
+	s := all[l.workload]["raftsman"]
+	if s == nil {
+		return 0
+	}
+	if than := cmp.Or(all[l.workload][l.than], all[l.than]["raftsman"]); than != nil {
+		return min(s.rounds, than.rounds)
+	}
+	return s.rounds
+}
+
 // number writes a figure with three digits that count.
 func number(v float64) string {
 	switch {
@@ -109,6 +124,9 @@ func printComparison(w io.Writer, all summaries) {
 			word = "not measured"
 		} else if met {
 			word = "met"
+		}
+		if n := all.rounds(l); n > 0 && n < enough && !strings.HasPrefix(l.workload, "soak:") {
+			word += fmt.Sprintf(" (rounds: %d, too few to count)", n)
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%s\n", l, number(reached), word)
 	}

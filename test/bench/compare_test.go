@@ -80,7 +80,7 @@ func TestLimitsNameWhatThereIs(t *testing.T) {
 func TestComparisonIsPrinted(t *testing.T) {
 	var b strings.Builder
 	printComparison(&b, summarise(append(counting("pipelined:1", "raftsman", 400), counting("pipelined:1", jetStream, 100)...)))
-	for _, want := range []string{"raftsman / jetstream", "pipelined:1 rate ≥ 3 × jetstream ", "4  met", "–  not measured"} {
+	for _, want := range []string{"raftsman / jetstream", "pipelined:1 rate ≥ 3 × jetstream ", "4  met (rounds: 1, too few to count)", "–  not measured"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, &b)
 		}

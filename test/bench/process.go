@@ -161,7 +161,7 @@ func (ps *processes) until(ctx context.Context, what string, limit time.Duration
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
-		try, end := context.WithTimeout(ctx, max(2*time.Second, limit/4)) // a lost question is asked again
+		try, end := context.WithTimeout(ctx, min(15*time.Second, limit/2)) // a lost question is asked again
 		err := f(try)
 		end()
 		if err == nil {

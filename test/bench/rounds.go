@@ -147,7 +147,10 @@ func (e *env) create(ctx context.Context) error {
 // settled waits until all partitions have a leader and no replica is behind, and returns the
 // leaders.
 func (e *env) settled(ctx context.Context, limit time.Duration) (leaders []int, err error) {
+	answer := 2*time.Second + time.Duration(e.partitions)*time.Millisecond // what is not answered by then is lost
 	err = e.ps.until(ctx, "all replicas", limit, func(ctx context.Context) (err error) {
+		ctx, cancel := context.WithTimeout(ctx, answer)
+		defer cancel()
 		leaders, err = e.client.leaders(ctx)
 		if err == nil && len(leaders) != e.partitions {
 			err = fmt.Errorf("%d of %d partitions", len(leaders), e.partitions)

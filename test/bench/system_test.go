@@ -32,7 +32,8 @@ func short(t *testing.T, system, workload string) *config {
 		}
 	}
 	cfg, err := configured(t, "-bin", bin, "-systems", system, "-workloads", workload, "-round", "500ms", "-warm", "100ms",
-		"-connections", "10", "-out", filepath.Join(t.TempDir(), "out.jsonl"))
+		"-retain", "1073741824", // so that nothing of it is removed
+		"-out", filepath.Join(t.TempDir(), "out.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}

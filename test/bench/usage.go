@@ -121,19 +121,20 @@ type usage struct {
 // client. The children of both are theirs.
 //
 // A process counts as another one with all it has used since the first sample, ended children
-// included: short commands of a shell beside us are seen. If a child that was there before ends,
-// all its time counts: too much rather than too little. Where threads of the kernel can't be
+// included: short commands of a shell beside us are seen. What a child had used before the first
+// sample is taken off when it ends. Where threads of the kernel can't be
 // seen, as in a container, neither can other processes: there, all that the machine did
 // beyond client and servers is the others'.
 func between(a, b sample, self int, roles map[int]string) usage {
 	u := usage{Seconds: b.at.Sub(a.at).Seconds(), Stolen: b.machine.steal - a.machine.steal, Roles: make(map[string]float64)}
 	seesKernel := false
+	earlier := handedOn(a.procs, b.procs)
 	for pid, p := range b.procs {
 		before := a.procs[pid]
 		if before.own > p.own {
 			before = procCPU{} // the number was given out anew
 		}
-		own, all := p.own-before.own, p.own-before.own+max(0, p.reaped-before.reaped)
+		own, all := p.own-before.own, p.own-before.own+max(0, p.reaped-before.reaped-earlier[pid])
 		switch role := owner(b.procs, pid, self, roles); {
 		case role == "client":
 			u.Client += own
@@ -150,6 +151,26 @@ func between(a, b sample, self int, roles map[int]string) usage {
 		u.Others = max(0, b.machine.busy-a.machine.busy-u.Client-u.servers())
 	}
 	return u
+}
+
+// handedOn returns what processes that ended had used before, by the living process that got it
+// with their end.
+func handedOn(a, b map[int]procCPU) map[int]float64 {
+	to := make(map[int]float64)
+	for pid, p := range a {
+		if _, lives := b[pid]; lives {
+			continue
+		}
+		heir := p.parent
+		for range 64 { // no chain of parents is that long
+			if _, lives := b[heir]; lives || heir == 0 {
+				break
+			}
+			heir = a[heir].parent
+		}
+		to[heir] += p.own + p.reaped
+	}
+	return to
 }
 
 // owner says whose a process is: "client", a server's role, or "".

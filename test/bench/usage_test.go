@@ -52,6 +52,8 @@ func TestBetween(t *testing.T) {
 		20: {parent: 10, own: 3},    // a node
 		30: {own: 7, reaped: 2},     // a stranger
 		31: {parent: 30, own: 1000}, // its child, which is busy no more
+		50: {own: 1},                // another one, with a child that has worked long, and will end
+		51: {parent: 50, own: 1000, reaped: 500},
 	}}
 	b := sample{at: at.Add(10 * time.Second), machine: machineCPU{busy: 120, steal: 1.5}, procs: map[int]procCPU{
 		2:  {kernel: true, own: 6},
@@ -62,12 +64,13 @@ func TestBetween(t *testing.T) {
 		30: {own: 7.5, reaped: 3}, // a command of a second among it
 		31: {parent: 30, own: 1000},
 		40: {own: 0.25}, // new
+		50: {own: 1, reaped: 1500.125},
 	}}
 	u := between(a, b, 10, map[int]string{20: "node", 22: "etcd"})
-	if u.Client != 4 || u.Roles["node"] != 7 || u.Roles["etcd"] != 2 || u.Kernel != 1 || u.Others != 1.75 || u.Stolen != 0.5 {
+	if u.Client != 4 || u.Roles["node"] != 7 || u.Roles["etcd"] != 2 || u.Kernel != 1 || u.Others != 1.875 || u.Stolen != 0.5 {
 		t.Errorf("%+v", u)
 	}
-	if u.servers() != 9 || math.Abs(u.foreign()-0.225) > 1e-9 {
+	if u.servers() != 9 || math.Abs(u.foreign()-0.2375) > 1e-9 {
 		t.Errorf("servers %v, foreign %v", u.servers(), u.foreign())
 	}
 	both := u.plus(u)

@@ -30,7 +30,8 @@ func failover(ctx context.Context, e *env) (figures, error) {
 			}
 			gaps = append(gaps, millis(gap))
 		}
-		return nil
+		_, err := e.settled(ctx, 5*time.Minute) // the last one that was killed is back
+		return err
 	})
 	if err != nil {
 		return nil, err
