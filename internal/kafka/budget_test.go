@@ -297,3 +297,32 @@ func TestScannerIsQuiet(t *testing.T) {
 		t.Errorf("%d lines for 50 bad connections", got)
 	}
 }
+
+// TestLeaseIsGivenBackOnce: a connection that ends while its reader handles a request
+// gives back the request's memory once, when the last batch has let go of it.
+func TestLeaseIsGivenBackOnce(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		b := &budget{limit: 100}
+		n, ok := b.acquire(t.Context(), nil, 60)
+		if !ok {
+			t.Fatal("no room")
+		}
+		l, q := newLease(b, n), newQueue(2, 1<<20, &outgoing{limit: 1 << 20})
+		if before {
+			q.close()
+		}
+		q.push(&exchange{lease: l})
+		if !before {
+			q.close()
+		}
+		l.hold() // a batch of the request
+		l.drop() // the reader has done its part
+		if used, _ := b.inUse(); used != 60 {
+			t.Errorf("closed before: %t: %d bytes are counted while a batch is under way", before, used)
+		}
+		l.drop()
+		if used, _ := b.inUse(); used != 0 {
+			t.Errorf("closed before: %t: %d bytes are counted in the end", before, used)
+		}
+	}
+}

@@ -140,12 +140,7 @@ func (c *conn) lease(ctx context.Context, size int) (*lease, bool) {
 // request reads one request, whose size has been reserved, and starts it. It
 // takes the lease over.
 func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int16, size int, l *lease) (err error) {
-	pushed := false
-	defer func() {
-		if !pushed {
-			l.drop()
-		}
-	}()
+	defer l.drop()
 	var (
 		frame  []byte
 		pooled *[]byte
@@ -176,7 +171,6 @@ func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int1
 		x.clientID = string(clientID)
 	}
 	if !a.supports(version) { // ApiVersions only, see read
-		pushed = true
 		c.queue.push(x)
 		replyUnsupportedApiVersions(x)
 		return nil
@@ -189,7 +183,6 @@ func (c *conn) request(ctx context.Context, r *frameReader, a *api, version int1
 		*pooled = frame
 		buffers.put(pooled)
 	}
-	pushed = true
 	c.queue.push(x)
 	a.handle(ctx, x, req)
 	return nil

@@ -71,16 +71,15 @@ func (q *queue) reserve(ctx context.Context, size int) bool {
 	}
 }
 
-// push appends an exchange whose size was reserved.
+// push appends an exchange whose size was reserved. The queue holds its lease from
+// then on; the caller keeps a hold of its own as long as it handles the request, for
+// the queue may be closed, and let go, at any moment.
 func (q *queue) push(x *exchange) {
 	q.mu.Lock()
-	closed := q.state == queueClosed
-	if !closed {
+	defer q.mu.Unlock()
+	if q.state != queueClosed {
+		x.lease.hold()
 		q.items = append(q.items, x)
-	}
-	q.mu.Unlock()
-	if closed {
-		x.lease.drop()
 	}
 }
 

@@ -147,7 +147,6 @@ func (r *run) committer(ctx context.Context, name string, rnd *rand.Rand) error 
 			if rnd.IntN(20) == 0 {
 				e.Reset, e.Offset = true, rnd.Int64N(next[p]+1)
 			}
-			next[p] = e.Offset
 		}
 		coordinator, ok := coordinators[e.Group]
 		if !ok {
@@ -156,6 +155,9 @@ func (r *run) committer(ctx context.Context, name string, rnd *rand.Rand) error 
 				continue
 			}
 			coordinators[e.Group] = coordinator
+		}
+		if e.Op == history.Commit {
+			next[p] = e.Offset
 		}
 		id := r.hist.Begin(e)
 		var got int64

@@ -316,6 +316,11 @@ var mutations = []mutation{
 		s.end(id, history.Event{Is: history.OK, Differences: 1})
 		return true
 	}},
+	{"replicas can't be compared", []string{"not-recovered"}, func(s *sim) bool {
+		id := s.begin(history.Event{Op: history.Verify})
+		s.end(id, history.Event{Is: history.Failed})
+		return true
+	}},
 	{"two nodes lead in one term", []string{"two-leaders"}, func(s *sim) bool {
 		for node := range int32(2) {
 			id := s.begin(history.Event{Op: history.Lead, Topic: simTopic, Term: 7, Node: node})
