@@ -46,9 +46,8 @@ lint: ## gofmt, go vet, staticcheck
 .PHONY: test-system
 test-system: build build-etcd ## tests with real processes, clients and containers; needs root and Docker
 	./test/system/prepare.sh
-	./test/failures.sh go test -tags system -count=1 -parallel 3 -timeout 30m -v ./test/system/...
+	./test/failures.sh go test -tags system -count=1 -parallel 4 -timeout 35m -v ./test/system/...
 	$(MAKE) --no-print-directory test-clients
-	$(MAKE) --no-print-directory test-bench
 
 .PHONY: test-clients
 test-clients: build build-etcd ## real clients against three nodes; needs root and a C compiler; RAFTSMAN_MINUTES=10: for longer

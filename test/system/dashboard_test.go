@@ -21,6 +21,7 @@ const hostile = `<img src=x onerror="window.pwned=1"><script>window.pwned=1</scr
 // TestDashboard drives a real browser over every page, while a cluster with 1,000
 // partitions works, loses a node, and loses the one that serves the page.
 func TestDashboard(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("chromium-headless-shell"); err != nil {
 		t.Fatalf("%v: run these tests with `make test-system`", err)
 	}
