@@ -36,7 +36,6 @@ func recordsOf(t *testing.T, addr string) raftsmanv1connect.RecordServiceClient 
 // node is killed both are told so.
 func TestHTTPGatewayThroughKills(t *testing.T) {
 	t.Parallel()
-	t.Parallel()
 	c := startCluster(t, 4, 5*time.Second)
 	c.create("lines", 1)
 	away := c.withoutReplica("lines")

@@ -39,7 +39,6 @@ session-ttl: 4s
 // process, an upgrade, a removal and a purge do what docs/operations/systemd.md says.
 func TestSystemd(t *testing.T) {
 	t.Parallel()
-	t.Parallel()
 	began := time.Now()
 	done := func(what string) { t.Logf("%s after %v", what, time.Since(began).Round(time.Second)) }
 	deb := release(t)

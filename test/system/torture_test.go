@@ -60,7 +60,6 @@ func (v tortured) valid(t *testing.T, code int) {
 // is found.
 func TestTortureProcesses(t *testing.T) {
 	t.Parallel()
-	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	v, code := torture(t, "--processes", "--duration", "12s", "--partitions", "4", "--rate", "150", "--quiet", "-o", "json", "--dir", dir)
 	v.valid(t, code)
@@ -93,7 +92,6 @@ func TestTortureProcesses(t *testing.T) {
 // TestTortureRunning tortures a cluster that runs already, from outside, and runs a
 // command of the user as a fault, the first one of this seed.
 func TestTortureRunning(t *testing.T) {
-	t.Parallel()
 	t.Parallel()
 	c := startCluster(t, 3, 3*time.Second)
 	dir := t.TempDir()
