@@ -17,7 +17,7 @@ func (d *Dashboard) guard(next http.HandlerFunc) http.HandlerFunc {
 		site := r.Header.Get("Sec-Fetch-Site")
 		switch {
 		case !d.knows(hostOf(r.Host)):
-			refuse(w, http.StatusForbidden, fmt.Sprintf("this node is not known as %.100q", r.Host), "call it by its address, or by the name in its --http-advertise")
+			refuse(w, http.StatusForbidden, fmt.Sprintf("this node is not known as %.100q", r.Host), "call it by its address or the name in its --http-advertise, or name the host with --http-allowed-hosts")
 		case site != "" && site != "same-origin" && site != "none":
 			refuse(w, http.StatusForbidden, fmt.Sprintf("this was asked for by the page of another site (Sec-Fetch-Site %.20q)", site), "open the dashboard itself")
 		default:

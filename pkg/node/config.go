@@ -69,7 +69,7 @@ type Config struct {
 	// and as many streams beside them; further ones are refused (--http-max-requests).
 	// Default 256.
 	HTTPMaxRequests int
-	// HTTPAllowedHosts are names by which the HTTP gateway may be called, besides IP
+	// HTTPAllowedHosts are names by which HTTP gateway and dashboard may be called, besides IP
 	// addresses, localhost and the node's own name (--http-allowed-hosts); "*" is any.
 	HTTPAllowedHosts []string
 	// HTTPAllowedOrigins are web pages elsewhere that may call the HTTP gateway, such as

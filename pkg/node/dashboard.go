@@ -27,8 +27,12 @@ func (n *Node) openDashboard() (err error) {
 }
 
 // calledBy says whether clients of HTTP may call this node by a name: that of the
-// host, or the one that others are told.
+// host, the one that others are told, or one that is allowed.
 func (n *Node) calledBy(name string) bool {
+	allowed := func(one string) bool { return one == "*" || strings.EqualFold(one, name) }
+	if slices.ContainsFunc(n.cfg.HTTPAllowedHosts, allowed) {
+		return true
+	}
 	if host, err := os.Hostname(); err == nil && strings.EqualFold(name, host) {
 		return true
 	}
