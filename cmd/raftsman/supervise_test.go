@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -20,16 +21,30 @@ import (
 // patient is a node whose state a test chooses.
 type patient struct {
 	ready chan struct{}
-	ill   error
+
+	mu  sync.Mutex
+	ill error
+}
+
+func (p *patient) falls(ill error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ill = ill
 }
 
 func (p *patient) Ready() <-chan struct{} { return p.ready }
-func (p *patient) Alive() error           { return p.ill }
-func (p *patient) Status() string         { return "fine" }
+
+func (p *patient) Alive() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ill
+}
+func (p *patient) Status() string { return "fine" }
 
 // TestSupervisor goes through a node's life: what systemd is told at each step.
 func TestSupervisor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var told []string
 		var reloads int
 		var log bytes.Buffer
@@ -37,7 +52,11 @@ func TestSupervisor(t *testing.T) {
 		hangup := make(chan os.Signal)
 		s := supervisor{
 			node: p, watchdog: 9 * time.Second, hangup: hangup, log: slog.New(slog.NewTextHandler(&log, nil)),
-			tell:   func(state string) { told = append(told, state) },
+			tell: func(state string) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, state)
+			},
 			reload: func() error { reloads++; return nil },
 		}
 		stopping, ended, gone := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -45,6 +64,8 @@ func TestSupervisor(t *testing.T) {
 		expect := func(when string, want ...string) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			for i, state := range told {
 				if at := strings.Index(state, "MONOTONIC_USEC="); at >= 0 {
 					told[i] = state[:at]
@@ -68,13 +89,13 @@ func TestSupervisor(t *testing.T) {
 		if reloads != 2 {
 			t.Errorf("%d reloads after two signals", reloads)
 		}
-		p.ill = errors.New("the loop has stopped")
+		p.falls(errors.New("the loop has stopped"))
 		time.Sleep(6 * time.Second)
 		expect("when a loop has stopped")
 		if !strings.Contains(log.String(), "the loop has stopped") {
 			t.Errorf("the log does not say which loop: %s", log.String())
 		}
-		p.ill = nil
+		p.falls(nil)
 		close(stopping)
 		time.Sleep(3 * time.Second)
 		expect("when it stops", "STOPPING=1\nSTATUS=handing over what this node leads", "WATCHDOG=1")

@@ -97,7 +97,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := synced(t, c, "h", "", 1); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the round is over", func() bool { return value(m.rebalances) == 1 && value(m.members) == 1 })
+	eventually(t, "the round is over", func() bool { return value(m.groups.WithLabelValues("Stable")) == 1 && value(m.durations) == 1 })
 	scrape(t, reg, `
 		raftsman_group_coordinators{serving} 1
 		raftsman_groups{Empty} 1
