@@ -99,9 +99,10 @@ func TestAlteredConfigsTakeEffect(t *testing.T) {
 		t.Fatal(err)
 	}
 	testetcd.Eventually(t, "the topic's limit to count", refused)
-	if got := configOf(t, adm, "t", "max.message.bytes"); got.Source.String() != "DYNAMIC_TOPIC_CONFIG" || *got.Value != "1000" {
-		t.Errorf("%+v", got)
-	}
+	testetcd.Eventually(t, "every node to know it", func() bool {
+		got := configOf(t, adm, "t", "max.message.bytes")
+		return got.Source.String() == "DYNAMIC_TOPIC_CONFIG" && *got.Value == "1000"
+	})
 	if err := set(t.Context(), adm, "t", "max.message.bytes", ""); err != nil {
 		t.Fatal(err)
 	}
