@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 const (
@@ -23,19 +21,17 @@ const (
 	composePrometheus = "19194"
 )
 
-// faults kills, pauses, disconnects and recreates workers and etcd members in turn,
-// under load: nothing that was acknowledged is lost. It prints the longest time
-// without an acknowledgement of each. One fault each to workers that differ, and two
-// to etcd; with RAFTSMAN_REPEAT all of them to all. Five workers become three again,
-// with decommission.
+// faults kills, pauses, disconnects and recreates each worker and each etcd member in
+// turn, under load: nothing that was acknowledged is lost. It prints the longest time
+// without an acknowledgement of each. Five workers become three again, with
+// decommission. It takes minutes: RAFTSMAN_REPEAT=1 has TestCompose call it.
 func (c *composeCluster) faults() {
 	t := c.t
 	brokers := strings.Split(c.brokers(), ",")
 	command(t, "", binary(t, "raftsman"), "topic", "create", "faults", "--partitions", fmt.Sprint(faultPartitions), "--brokers", c.brokers())
 	began := time.Now()
-	// By itself franz-go waits 20 s for the answer of a leader that was paused or cut off.
-	loads := startLoads(t, brokers, "faults", faultPartitions, kgo.ConnIdleTimeout(2*time.Second),
-		kgo.ProduceRequestTimeout(2*time.Second), kgo.RequestTimeoutOverhead(time.Second))
+	// franz-go waits 20 s for the answer of a leader that was paused or cut off.
+	loads := startLoads(t, brokers, "faults", faultPartitions)
 	acked := func(what string) {
 		t.Helper()
 		since := time.Now()
@@ -44,10 +40,10 @@ func (c *composeCluster) faults() {
 		})
 	}
 	acked("at the start")
-	workers := []string{"killed", "paused", "disconnected", "recreated"}
+	kinds := []string{"killed", "paused", "disconnected", "recreated"}
 	n := 0
 	for turn := range repetitions(1) {
-		for i, fault := range workers {
+		for i, fault := range kinds {
 			all := c.workers()
 			victim := all[(i+turn)%len(all)]
 			at := time.Now()
@@ -57,11 +53,7 @@ func (c *composeCluster) faults() {
 			t.Logf("%s %s: longest time without an acknowledgement %v", victim.Name, fault, longest(loads, at).Round(time.Millisecond))
 			n++
 		}
-		members := []string{"paused", "recreated"}
-		if os.Getenv("RAFTSMAN_REPEAT") != "" {
-			members = []string{"killed", "paused", "disconnected", "recreated"}
-		}
-		for i, fault := range members {
+		for i, fault := range kinds {
 			name := fmt.Sprintf("etcd-%d", (i+turn)%3+1)
 			at := time.Now()
 			c.strikeEtcd(name, fault, func() { acked("with " + name + " " + fault) })
